@@ -1,0 +1,57 @@
+# Everything a newcomer needs: `make demo` and `make test` work from nothing but Python 3.11+ and a network.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := torch,preprocess,report,train,dev
+TORCH := torch==2.13.0
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+SCAN ?=
+OUT ?= demo_output
+PYTEST_ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint types train-small benchmark clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# Without an NVIDIA GPU torch comes as its CPU build (a tenth of the download). Only this one package is asked of the
+# extra index, with short attempts, so that a network that cannot reach it falls back to the usual index at once.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "BrainG3N needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Installing into $(VENV) (about 1 GB, a few minutes, once)"
+	$(PYTHON) -m venv $(VENV)
+	command -v nvidia-smi >/dev/null || $(BIN)/pip install -q --no-deps --retries 2 --timeout 15 \
+		"$(TORCH)" --extra-index-url $(TORCH_CPU_INDEX)
+	$(BIN)/pip install -q -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+demo: $(STAMP) ## one real scan through the whole system, into demo_output/ (make demo SCAN=path/to/T1.nii.gz)
+	$(BIN)/braing3n demo $(if $(SCAN),"$(SCAN)") -o "$(OUT)"
+
+test: $(STAMP) ## all tests, with style and types (needs no GPU and no data of your own)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(STAMP) ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(STAMP) ## style alone
+	$(BIN)/ruff check .
+
+types: $(STAMP) ## types alone
+	$(BIN)/mypy
+
+train-small: $(STAMP) ## train the embedded default again, on phantoms (hours on a CPU)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash training/runs/small.sh
+
+benchmark: $(STAMP) ## the numbers of docs/
+	$(BIN)/python -m benchmarks
+
+clean: ## remove caches and outputs; the environment and the checkpoints stay
+	rm -rf demo_output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +

@@ -1,0 +1,296 @@
+"""What can be asked and what is answered: vocabularies, conditions, requests, results and the engine protocol.
+
+Standard library only, so that every face (command line, Slicer, worker client) shares it without torch.
+Each request is a frozen dataclass with ``to_dict``; :func:`request_from_dict` reads it back strictly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from .errors import RequestError
+from .progress import Cancel, Progress, silent
+
+MODALITIES: tuple[str, ...] = ("T1", "T1C", "T2", "FLAIR")
+BIDS_SUFFIX: dict[str, str] = {"T1": "T1w", "T1C": "ce-GAD_T1w", "T2": "T2w", "FLAIR": "FLAIR"}
+DISEASES: tuple[str, ...] = ("HC", "MCI", "AD", "PD", "GBM", "glioma", "ASD", "SCZ")  # the 8-way condition
+SEXES: tuple[str, ...] = ("F", "M")
+IDH1: tuple[str, ...] = ("wildtype", "mutant")
+STAGES: tuple[str, ...] = ("native", "stripped", "registered")
+BRAIN_BACKENDS: tuple[str, ...] = ("hd-bet", "mindgrab", "template", "mask", "none")
+RENDERINGS: tuple[str, ...] = ("residual", "full")
+AGE_RANGE_YEARS: tuple[float, float] = (5.0, 98.0)  # the corpus of the paper, Appendix A
+CDR_VALUES: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The six conditions of the generator (paper, section 2).
+
+    ``None`` means *unknown*: the metadata do not say. That is not the guidance null, which only the sampler uses.
+    age in years; the words must be in the checkpoint's vocabularies.
+    """
+
+    disease: str | None = None
+    sex: str | None = None
+    age_years: float | None = None
+    modality: str | None = None
+    site: str | None = None
+    idh1: str | None = None
+
+    def known(self) -> dict[str, str | float]:
+        """The conditions that are set, by name."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+
+    def replace(self, **changes: Any) -> Conditions:
+        """A copy with some conditions changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class PreprocessOptions:
+    """How the input is brought onto the atlas grid.
+
+    modality: one of :data:`MODALITIES`. stage: ``auto`` or one of :data:`STAGES`.
+    brain: ``auto`` or one of :data:`BRAIN_BACKENDS`. mask: path of a brain mask in the input's grid.
+    template: path of an atlas template on the SRI24 grid. n4: correct the bias field.
+    """
+
+    modality: str = "T1"
+    stage: str = "auto"
+    brain: str = "auto"
+    mask: str | None = None
+    template: str | None = None
+    n4: bool = True
+
+
+@dataclass(frozen=True)
+class Request:
+    """What every request on a scan carries. input: path of a NIfTI-1 or NRRD volume."""
+
+    input: str
+    preprocess: PreprocessOptions = field(default_factory=PreprocessOptions)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PreprocessRequest(Request):
+    """Bring the scan onto the atlas grid."""
+
+
+@dataclass(frozen=True)
+class EncodeRequest(Request):
+    """Write the tokens (1200, D), the embedding (D,) and the latents (1200, C)."""
+
+
+@dataclass(frozen=True)
+class ProbeRequest(Request):
+    """Read the clinical variables from the latents."""
+
+
+@dataclass(frozen=True)
+class ReconstructRequest(Request):
+    """Encode and decode the scan: what the tokenizer keeps."""
+
+
+@dataclass(frozen=True)
+class CounterfactualRequest(Request):
+    """Edit the scan's conditions (FlowEdit). ``target`` holds only the conditions to change; ``source`` what is known.
+
+    guidance_scale: factor on each changed condition (1 is off). strength: share of the path that is edited, 0..1.
+    rendering: ``residual`` keeps the patient's own voxels and adds the decoded change, ``full`` is the decoded volume.
+    """
+
+    target: Conditions = field(default_factory=Conditions)
+    source: Conditions = field(default_factory=Conditions)
+    guidance_scale: float = 1.5
+    strength: float = 1.0
+    num_steps: int = 12
+    rendering: str = "residual"
+
+
+@dataclass(frozen=True)
+class ForecastRequest(Request):
+    """Move the scan in time. Horizons in years, positive forward. samples: size of the ensemble per horizon.
+
+    ``None`` for age, sex or disease means: read it from the probes and say so in the result.
+    uncertainty: also write the spread of the samples at the furthest horizon as a map.
+    """
+
+    horizons_years: tuple[float, ...] = (1.0, 2.0, 5.0)
+    age_years: float | None = None
+    sex: str | None = None
+    disease: str | None = None
+    cdr: float | None = None
+    samples: int = 8
+    num_steps: int = 6
+    guidance_scale: float = 1.0
+    rendering: str = "residual"
+    uncertainty: bool = True
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """Draw new brains from noise under the given conditions."""
+
+    conditions: Conditions = field(default_factory=Conditions)
+    count: int = 1
+    seed: int = 0
+    guidance_scale: float = 1.5
+    num_steps: int = 25
+
+
+REQUESTS: dict[str, type] = {
+    "preprocess": PreprocessRequest,
+    "encode": EncodeRequest,
+    "probe": ProbeRequest,
+    "reconstruct": ReconstructRequest,
+    "counterfactual": CounterfactualRequest,
+    "forecast": ForecastRequest,
+    "generate": GenerateRequest,
+}
+AnyRequest = Request | GenerateRequest
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One probe's answer, never without how far to trust it.
+
+    value: number (with unit) or class. interval: (low, high) at ``level`` for regressions, None for classes.
+    probabilities: by class for classifications. quality: metric, value and the data it was measured on.
+    in_distribution: whether the scan resembles the training data; ood_score: 1.0 is the limit.
+    """
+
+    task: str
+    value: float | str
+    unit: str = ""
+    interval: tuple[float, float] | None = None
+    level: float = 0.9
+    probabilities: dict[str, float] | None = None
+    quality: dict[str, Any] = field(default_factory=dict)
+    in_distribution: bool = True
+    ood_score: float = 0.0
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one probe reads before and after an edit. asked: whether the edit was asked to change this variable."""
+
+    task: str
+    before: float | str
+    after: float | str
+    unit: str = ""
+    asked: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file of a result. role e.g. ``counterfactual``; space ``native`` or ``SRI24``; synthetic: made by a model."""
+
+    role: str
+    path: str
+    space: str | None = None
+    synthetic: bool = False
+    horizon_years: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run made: files, readings, the provenance that is also written beside them, and warnings to show."""
+
+    kind: str
+    outputs: tuple[Output, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+class EngineProtocol(Protocol):
+    """The one interface, near and far."""
+
+    def capabilities(self) -> dict[str, Any]:
+        """All that a face needs to build its form: vocabularies, ranges, verbs, device and why, checkpoint card."""
+        ...
+
+    def run(
+        self, request: AnyRequest, out_dir: str | Path, *, progress: Progress = silent, cancel: Cancel | None = None
+    ) -> Result:
+        """Do the request and write its files into ``out_dir``."""
+        ...
+
+
+def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
+    """A hint naming the closest known word, for error messages."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"Did you mean {close[0]!r}? " if close else ""
+
+
+def request_kind(request: AnyRequest) -> str:
+    """The verb of a request."""
+    return next(name for name, cls in REQUESTS.items() if type(request) is cls)
+
+
+def request_to_dict(request: AnyRequest) -> dict[str, Any]:
+    """JSON form: the fields and ``kind``."""
+    return {"kind": request_kind(request), **dataclasses.asdict(request)}
+
+
+def request_from_dict(data: dict[str, Any]) -> AnyRequest:
+    """Read a request strictly; an unknown kind or key names the nearest known one."""
+    data = dict(data)
+    kind = data.pop("kind", None)
+    if kind not in REQUESTS:
+        raise RequestError(
+            "request.kind", f"Unknown request kind {kind!r}.",
+            f"{nearest(str(kind), list(REQUESTS))}Known kinds: {', '.join(REQUESTS)}.",
+        )
+    return _build(REQUESTS[kind], data)
+
+
+_NESTED: dict[str, type] = {
+    "preprocess": PreprocessOptions, "target": Conditions, "source": Conditions, "conditions": Conditions,
+}
+
+
+def _build(cls: type, data: dict[str, Any]) -> Any:
+    known = [f.name for f in dataclasses.fields(cls)]
+    for key in data:
+        if key not in known:
+            raise RequestError(
+                "request.unknown_key", f"{cls.__name__} has no field {key!r}.",
+                f"{nearest(key, known)}Known fields: {', '.join(known)}.",
+            )
+    values = {k: _build(_NESTED[k], v) if k in _NESTED and isinstance(v, dict) else v for k, v in data.items()}
+    if isinstance(values.get("horizons_years"), list):
+        values["horizons_years"] = tuple(float(h) for h in values["horizons_years"])
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise RequestError("request.fields", f"{cls.__name__}: {error}.", "Give every required field.") from error
+
+
+def result_from_dict(data: dict[str, Any]) -> Result:
+    """Read a result strictly, the inverse of :meth:`Result.to_dict`. Raises RequestError."""
+    result = _build(Result, data)
+    readings = [_build(Reading, {**reading, "interval": _pair(reading)}) for reading in result.readings]
+    return dataclasses.replace(
+        result,
+        outputs=tuple(_build(Output, output) for output in result.outputs),
+        readings=tuple(readings),
+        effects=tuple(_build(Effect, effect) for effect in result.effects),
+        warnings=tuple(result.warnings),
+    )
+
+
+def _pair(reading: dict[str, Any]) -> tuple[float, float] | None:
+    """A reading's interval as a tuple, which JSON writes as a list."""
+    interval = reading.get("interval")
+    return None if interval is None else (interval[0], interval[1])
