@@ -1,0 +1,122 @@
+"""The conditional flow-matching transformer (paper, sections 2.3 and 3.4).
+
+Shape legend: B batch, N = 1200 tokens, C = 32 latent channels, D width.
+One class serves generation (noise to latents) and forecasting (noise to the latents' change, with the baseline's
+latents as extra input channels). Time runs from source (0) to target (1); the paper's sign is the opposite, see
+``generation/flow.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .conditions import ConditionBatch, ConditionEmbedder, ConditionSpec
+from .layers import GRID, NUM_TOKENS, AdaLNBlock, ScalarEmbedding, sincos_positions
+from .prior import GaussianPrior
+
+PAPER_SITES = tuple(f"site-{i:02d}" for i in range(1, 20))
+"""The paper conditions on 19 sites without naming them."""
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """Sizes and conditions; the defaults are the paper's generator.
+
+    context_channels: channels of the baseline's latents given beside x_t (0 for generation).
+    prior: ``none`` (paper) or ``gaussian`` (ADR 5); prior_by: condition with its own coefficients;
+    prior_components: components of the baseline that the mean may depend on.
+    """
+
+    width: int = 1152
+    depth: int = 12
+    num_heads: int = 16
+    mlp_ratio: float = 4.0
+    channels: int = 32
+    context_channels: int = 0
+    categories: dict[str, tuple[str, ...]] = field(
+        default_factory=lambda: {
+            "disease": ("HC", "MCI", "AD", "PD", "GBM", "glioma", "ASD", "SCZ"),
+            "sex": ("F", "M"),
+            "modality": ("T1", "T1C", "T2", "FLAIR"),
+            "site": PAPER_SITES,
+            "idh1": ("wildtype", "mutant"),
+        }
+    )
+    scalars: dict[str, tuple[float, float]] = field(default_factory=lambda: {"age_years": (50.0, 20.0)})
+    never_dropped: tuple[str, ...] = ("modality",)
+    condition_dropout: float = 0.1  # Unspecified in the paper: the value is lost; 0.1 is the usual one.
+    prior: str = "none"
+    prior_by: str | None = None
+    prior_components: int = 0
+
+    def spec(self) -> ConditionSpec:
+        """The conditions as the tensor code wants them."""
+        words = {name: tuple(vocabulary) for name, vocabulary in self.categories.items()}
+        numbers = {name: (float(centre), float(scale)) for name, (centre, scale) in self.scalars.items()}
+        return ConditionSpec(words, numbers, tuple(self.never_dropped))
+
+
+class DiT(nn.Module):
+    """Velocity of the latents: (x_t (B,N,C), t (B,), conditions, context (B,N,C) or None) -> (B,N,C)."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.spec = config.spec()
+        self.tokens_in = nn.Linear(config.channels + config.context_channels, config.width)
+        self.positions = nn.Parameter(sincos_positions(GRID, config.width))
+        self.time = ScalarEmbedding(config.width, period=2.0)
+        self.conditions = ConditionEmbedder(self.spec, config.width)
+        self.blocks = nn.ModuleList(
+            AdaLNBlock(config.width, config.num_heads, config.mlp_ratio) for _ in range(config.depth)
+        )
+        self.norm_out = nn.LayerNorm(config.width, elementwise_affine=False, eps=1e-6)
+        self.modulation_out = nn.Linear(config.width, 2 * config.width)
+        self.tokens_out = nn.Linear(config.width, config.channels)
+        for layer in (self.modulation_out, self.tokens_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.prior = None
+        if config.prior == "gaussian":
+            self.prior = GaussianPrior(
+                self.spec, NUM_TOKENS, config.channels, by=config.prior_by, components=config.prior_components
+            )
+
+    def forward(self, x: Tensor, t: Tensor, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:
+        if self.prior is None:
+            return self.network(x, t, conditions, context).float()
+        mu = self.prior.mean(conditions, context)
+        velocity, whitened, scale = self.prior.velocity(x, t[:, None, None], mu)
+        return velocity + scale * self.network(whitened, t, conditions, context).float()
+
+    def loss(
+        self, source: Tensor, target: Tensor, t: Tensor, conditions: ConditionBatch, *, context: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """Flow-matching loss on the linear path; with a prior in the network's own, whitened units.
+
+        source, target (B,N,C), t (B,), weight (B,) -> scalar.
+        """
+        time = t[:, None, None]
+        x, velocity = (1 - time) * source + time * target, target - source
+        if self.prior is None:
+            error = self.network(x, t, conditions, context).float() - velocity
+        else:
+            known, whitened, scale = self.prior.velocity(x, time, self.prior.mean(conditions, context))
+            error = self.network(whitened, t, conditions, context).float() - (velocity - known) / scale
+        per_sample = error.square().mean((1, 2))
+        return per_sample.mean() if weight is None else (weight * per_sample).sum() / weight.sum()
+
+    def network(self, x: Tensor, t: Tensor, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:
+        """The transformer itself."""
+        h = x if context is None else torch.cat([x, context], dim=-1)
+        h = self.tokens_in(h) + self.positions  # (B,N,D)
+        c = self.time(t) + self.conditions(conditions)  # (B,D)
+        for block in self.blocks:
+            h = block(h, c)
+        shift, scale = self.modulation_out(F.silu(c))[:, None].chunk(2, dim=-1)
+        return self.tokens_out(self.norm_out(h) * (1 + scale) + shift)

@@ -1,0 +1,106 @@
+"""A conditional Gaussian as the starting point of a velocity network (ADR 5).
+
+# Deviation: ADR 5. The paper's DiT learns the whole velocity. With little data and compute most of what it must learn
+is the mean of the latents given the conditions, and that has a closed form. If x_1 ~ N(mu(c), sigma^2) per element and
+x_0 ~ N(0, 1), then along x_t = t x_1 + (1-t) x_0 with s_t^2 = t^2 sigma^2 + (1-t)^2
+
+    E[x_1 - x_0 | x_t] = mu + (t sigma^2 - (1-t)) / s_t^2 * (x_t - t mu),   Var = sigma^2 / s_t^2.
+
+The network then sees the whitened input (x_t - t mu) / s_t and predicts what is left, in units of sigma / s_t.
+``prior = "none"`` in the config is the paper's plain velocity.
+
+Shape legend: B batch, N tokens, C channels, F features of the conditions, R components of the baseline.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .conditions import KNOWN, ConditionBatch, ConditionSpec
+
+
+class ConditionFeatures(nn.Module):
+    """Conditions as a plain design matrix (B,F): intercept, words one-hot, scalars and their squares.
+
+    What is unknown or null takes the training mean of its columns, so null means the marginal. With ``by`` the whole
+    row is repeated for each word of that condition (every modality has its own coefficients).
+    """
+
+    averages: Tensor
+
+    def __init__(self, spec: ConditionSpec, by: str | None = None) -> None:
+        super().__init__()
+        self.spec, self.by = spec, by
+        self.groups = len(spec.categories[by]) if by else 1
+        words = sum(len(w) for name, w in spec.categories.items() if name != by)
+        self.columns = 1 + words + 2 * len(spec.scalars)
+        self.register_buffer("averages", torch.zeros(self.columns))
+
+    @property
+    def size(self) -> int:
+        return self.groups * self.columns
+
+    def forward(self, conditions: ConditionBatch) -> Tensor:
+        row, known = self.rows(conditions)
+        row = torch.where(known, row, self.averages)
+        if self.by is None:
+            return row
+        position = list(self.spec.categories).index(self.by)
+        group = conditions.index[:, position].clamp(max=self.groups - 1)
+        one_hot = nn.functional.one_hot(group, self.groups).to(row)
+        return (one_hot[:, :, None] * row[:, None, :]).flatten(1)
+
+    def rows(self, conditions: ConditionBatch) -> tuple[Tensor, Tensor]:
+        """(B, columns) values and whether each is known."""
+        values = [torch.ones(len(conditions), 1, device=conditions.index.device)]
+        known = [torch.ones(len(conditions), 1, dtype=torch.bool, device=conditions.index.device)]
+        for i, (name, words) in enumerate(self.spec.categories.items()):
+            if name != self.by:
+                index = conditions.index[:, i]
+                values.append(nn.functional.one_hot(index, len(words) + 2)[:, : len(words)].float())
+                known.append((index < len(words))[:, None].expand(-1, len(words)))
+        for i in range(len(self.spec.scalars)):
+            value = conditions.value[:, i : i + 1]
+            values += [value, value.square()]
+            known.append((conditions.state[:, i : i + 1] == KNOWN).expand(-1, 2))
+        return torch.cat(values, 1), torch.cat(known, 1)
+
+
+class GaussianPrior(nn.Module):
+    """mu(c, baseline) and sigma of the target, and the velocity they imply."""
+
+    weight: Tensor
+    sigma: Tensor
+    components: Tensor
+    centre: Tensor
+
+    def __init__(
+        self, spec: ConditionSpec, num_tokens: int, channels: int, *, by: str | None = None, components: int = 0
+    ) -> None:
+        super().__init__()
+        self.features = ConditionFeatures(spec, by)
+        self.shape = (num_tokens, channels)
+        size = num_tokens * channels
+        self.register_buffer("weight", torch.zeros(self.features.size + components, size))
+        self.register_buffer("sigma", torch.ones(num_tokens, channels))
+        self.register_buffer("components", torch.zeros(components, size))
+        self.register_buffer("centre", torch.zeros(size if components else 0))
+
+    def design(self, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:
+        """(B, F+R): condition features, then the baseline's scores on the stored components."""
+        columns = self.features(conditions)
+        if not len(self.components) or context is None:
+            return columns
+        return torch.cat([columns, (context.flatten(1) - self.centre) @ self.components.T], 1)
+
+    def mean(self, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:
+        """mu (B,N,C)."""
+        return (self.design(conditions, context) @ self.weight).reshape(-1, *self.shape)
+
+    def velocity(self, x: Tensor, t: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B,N,C), t (B,1,1) -> (Gaussian velocity, whitened input, scale of the network's output)."""
+        spread = torch.sqrt(t**2 * self.sigma**2 + (1 - t) ** 2)
+        offset = x - t * mu
+        velocity = mu + (t * self.sigma**2 - (1 - t)) / spread**2 * offset
+        return velocity, offset / spread, self.sigma / spread
