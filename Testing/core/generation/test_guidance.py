@@ -1,0 +1,82 @@
+"""Guidance as arithmetic on velocities, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from braing3n_core.errors import RequestError
+from braing3n_core.generation.guidance import Contrast, Guidance, evaluate, guide
+
+
+class _Network:
+    """``v = x + sum(condition)``, with a note of each call's rows. A condition is a (B, K) tensor."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def __call__(self, x: Tensor, t: Tensor, conds: Sequence[Tensor]) -> Tensor:
+        self.rows.append(len(x))
+        assert t.shape == (len(x),)
+        return x + torch.cat(list(conds)).sum(1)[:, None, None]
+
+
+X, T = torch.zeros(2, 3, 1), torch.full((2,), 0.5)
+NULL, COND = torch.zeros(2, 2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_guidance_extrapolates_from_the_null_to_the_conditional_velocity() -> None:
+    v = guide(_Network(), COND, [Contrast(NULL, Guidance(2.5))])(X, T)
+    torch.testing.assert_close(v[:, 0, 0], 2.5 * COND.sum(1))
+
+
+def test_scale_one_is_off_bit_for_bit_and_does_not_evaluate_the_null() -> None:
+    network = _Network()
+    x = torch.randn(2, 3, 1)
+    assert torch.equal(guide(network, COND, [Contrast(NULL, Guidance(1.0))])(x, T), network(x, T, [COND]))
+    assert network.rows == [2, 2]
+
+
+def test_scale_zero_is_the_null_velocity() -> None:
+    torch.testing.assert_close(guide(_Network(), COND, [Contrast(NULL, Guidance(0.0))])(X, T), X)
+
+
+def test_a_guided_evaluation_is_one_call_of_the_network() -> None:
+    network = _Network()
+    guide(network, COND, [Contrast(NULL, Guidance(2.0))])(X, T)
+    assert network.rows == [4]
+
+
+def test_factored_guidance_amplifies_only_the_changed_condition() -> None:
+    without_second = COND * torch.tensor([1.0, 0.0])
+    v = guide(_Network(), COND, [Contrast(without_second, Guidance(3.0))])(X, T)
+    torch.testing.assert_close(v[:, 0, 0], COND[:, 0] + 3 * COND[:, 1])
+
+
+def test_each_contrast_has_its_own_scale() -> None:
+    first, second = COND * torch.tensor([0.0, 1.0]), COND * torch.tensor([1.0, 0.0])
+    v = guide(_Network(), COND, [Contrast(first, Guidance(2.0)), Contrast(second, Guidance(4.0))])(X, T)
+    torch.testing.assert_close(v[:, 0, 0], 2 * COND[:, 0] + 4 * COND[:, 1])
+
+
+def test_outside_its_interval_guidance_is_off_and_free() -> None:
+    network = _Network()
+    velocity = guide(network, COND, [Contrast(NULL, Guidance(2.0, (0.2, 0.6)))])
+    inside, outside = velocity(X, T), velocity(X, torch.full((2,), 0.7))
+    torch.testing.assert_close(inside[:, 0, 0], 2 * COND.sum(1))
+    torch.testing.assert_close(outside[:, 0, 0], COND.sum(1))
+    assert network.rows == [4, 2]
+
+
+def test_groups_keep_their_own_latents_and_conditions() -> None:
+    a, b = evaluate(_Network(), T, [(X, COND), (X + 10, NULL)])
+    assert a[1, 0, 0] == 7 and b[1, 0, 0] == 10
+
+
+@pytest.mark.parametrize("interval", [(-0.1, 1.0), (0.8, 0.2), (0.0, 1.5)])
+def test_an_interval_outside_the_unit_interval_is_refused(interval: tuple[float, float]) -> None:
+    with pytest.raises(RequestError, match="interval"):
+        Guidance(2.0, interval)

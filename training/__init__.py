@@ -1,0 +1,1 @@
+"""Training, from volumes to checkpoints. Each stage runs from a checkout: ``python -m training.<stage>``."""
