@@ -1,0 +1,144 @@
+"""Every training stage runs from a store to a checkpoint, in order, as a user would call it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from braing3n_core.atlas import MODEL_SHAPE
+from braing3n_core.checkpoint import load_checkpoint, require_parent
+from training.loop import TrainConfig, train
+from training.store import Store, StoreError, write_store
+
+CONFIG = Path(__file__).resolve().parents[2] / "training" / "configs" / "tiny.toml"
+DISEASES = ("HC", "AD", "MCI", "PD", "GBM", "glioma")
+
+
+def blob(index: int, age_years: float, modality: str) -> np.ndarray:
+    """A ball whose dark middle grows with age: all the anatomy that these tests need."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in MODEL_SHAPE), indexing="ij")
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    brain = np.where(radius < 0.8, 100.0 if modality == "T1" else 60.0, 0.0)
+    hole = radius < 0.2 + age_years / 400
+    noise = np.random.default_rng(index).normal(0, 2, MODEL_SHAPE)
+    return np.where(brain > 0, np.maximum(np.where(hole, 30.0, brain) + noise, 1), 0).astype(np.float32)
+
+
+def volumes() -> list[tuple[np.ndarray, dict[str, object]]]:
+    """Twelve subjects, two visits in T1, and the other contrasts at the first visit."""
+    made = []
+    for subject in range(12):
+        for visit in range(2):
+            for modality in ("T1", "T1C", "T2", "FLAIR") if visit == 0 and subject < 6 else ("T1",):
+                age = 30.0 + 4 * subject + 5 * visit
+                labels = {
+                    "subject": f"sub-{subject:02d}", "visit": visit, "modality": modality, "age_years": age,
+                    "sex": "FM"[subject % 2], "disease": DISEASES[subject % 2], "idh1": None, "site": None, "cdr": 0.0,
+                    "truth": {"ventricles_ml": age / 2},
+                }
+                made.append((blob(len(made), age, modality), labels))
+    return made
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    made = volumes()
+    return write_store(tmp_path_factory.mktemp("store"), iter(made), len(made))
+
+
+def stage(name: str, *arguments: object) -> None:
+    command = [sys.executable, "-m", f"training.{name}", *(str(a) for a in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=CONFIG.parents[2])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def runs(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All stages of the tiny configuration, one after another."""
+    out = tmp_path_factory.mktemp("runs")
+    stage("pretrain_mae", CONFIG, "--store", store.folder, "--out", out / "mae")
+    stage("train_tokenizer", CONFIG, "--store", store.folder, "--encoder", out / "mae/encoder", "--out", out / "tok")
+    latents = ["--store", store.folder, "--tokenizer", out / "tok/tokenizer", "--latents", out / "tok/latents.npy"]
+    stage("fit_probes", *latents, "--out", out / "probes")
+    stage("train_dit", CONFIG, *latents, "--out", out / "dit")
+    stage("train_forecaster", CONFIG, *latents, "--out", out / "forecaster")
+    return out
+
+
+def test_a_store_gives_back_the_z_score_of_what_was_put_in(store: Store) -> None:
+    array, _ = volumes()[0]
+    expected = (array - array.mean()) / array.std()
+    error = np.abs(store.zscored([0])[0, 0].numpy() - expected).max()
+    assert error < 0.5 * store.records[0]["scale"] / store.records[0]["std"] + 1e-4
+
+
+def test_a_missing_store_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="No finished training store"):
+        Store.open(tmp_path)
+
+
+def test_every_stage_writes_a_checkpoint_that_knows_its_parents(runs: Path) -> None:
+    encoder = load_checkpoint(runs / "mae/encoder", "encoder")
+    tokenizer = load_checkpoint(runs / "tok/tokenizer", "tokenizer")
+    require_parent(tokenizer, encoder)
+    for kind in ("probes", "dit", "forecaster"):
+        checkpoint = load_checkpoint(runs / kind / kind, kind)
+        require_parent(checkpoint, tokenizer)
+        assert "phantoms" in checkpoint.card.splitlines()[0] and "not for clinical use" in checkpoint.card.splitlines()[0]
+
+
+def test_cached_latents_are_standardised_per_channel(runs: Path) -> None:
+    latents = np.load(runs / "tok/latents.npy").astype(np.float32)
+    np.testing.assert_allclose(latents.mean((0, 1)), 0, atol=5e-3)
+    np.testing.assert_allclose(latents.std((0, 1)), 1, atol=5e-3)
+
+
+def test_the_prior_of_the_forecaster_is_fitted_not_left_at_zero(runs: Path) -> None:
+    tensors = load_checkpoint(runs / "forecaster/forecaster", "forecaster").tensors()
+    assert np.abs(tensors["prior.weight"]).max() > 0 and not np.allclose(tensors["prior.sigma"], 1)
+
+
+def test_training_writes_a_log_a_line_a_step(runs: Path) -> None:
+    lines = [json.loads(line) for line in (runs / "mae/log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3] and all(np.isfinite(line["loss"]) for line in lines)
+
+
+def line_problem() -> tuple[torch.nn.Linear, object]:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+
+    def loss(step: int, generator: torch.Generator) -> torch.Tensor:
+        x = torch.randn(32, 4, generator=generator)
+        return (model(x)[:, 0] - x.sum(1)).square().mean()
+
+    return model, loss
+
+
+def test_a_resumed_run_ends_where_the_uninterrupted_one_does(tmp_path: Path) -> None:
+    settings = {"learning_rate": 1e-2, "precision": "float32", "ema": 0.9, "save_every": 10}
+    whole, loss = line_problem()
+    train(whole, loss, TrainConfig(steps=40, **settings), tmp_path / "whole", torch.device("cpu"))
+    cut, loss = line_problem()
+
+    def interrupted(step: int, generator: torch.Generator) -> torch.Tensor:
+        if step == 25:
+            raise KeyboardInterrupt
+        return loss(step, generator)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, interrupted, TrainConfig(steps=40, **settings), tmp_path / "cut", torch.device("cpu"))
+    again, loss = line_problem()
+    train(again, loss, TrainConfig(steps=40, **settings), tmp_path / "cut", torch.device("cpu"))
+    torch.testing.assert_close(again.weight, whole.weight)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    model, _ = line_problem()
+    with pytest.raises(FloatingPointError, match="learning rate"):
+        train(model, lambda s, g: model.weight.sum() * float("nan"), TrainConfig(steps=2), tmp_path, torch.device("cpu"))

@@ -1,0 +1,92 @@
+"""Fill a training store with phantoms, straight from the generator (no files in between).
+
+    python -m training.build_store --subjects 400 --visits 3 --seed 1 --templates DIR --out STORE --jobs 2
+
+T1 is made at every visit; the other contrasts at the first visit of every second subject.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from braing3n_core.schema import MODALITIES
+
+from .phantom.render import render_visit
+from .phantom.subjects import Subject, make_population
+from .phantom.templates import load_anatomies
+from .store import Record, Store, write_store
+
+Task = tuple[Subject, int, tuple[str, ...]]
+
+
+def tasks(population: list[Subject]) -> list[Task]:
+    """(subject, visit, modalities) of everything that is rendered."""
+    return [
+        (subject, visit, MODALITIES if visit == 0 and subject.index % 2 == 0 else ("T1",))
+        for subject in population
+        for visit in range(len(subject.visits))
+    ]
+
+
+def record(subject: Subject, visit: int, modality: str, truth: dict[str, float]) -> Record:
+    """The labels of one volume and the truth behind it."""
+    return {
+        "subject": subject.name, "visit": visit, "modality": modality, "anatomy": subject.anatomy,
+        "age_years": subject.visits[visit].age_years, "sex": subject.sex, "disease": subject.disease,
+        "idh1": subject.idh1, "site": subject.site.name, "cdr": subject.visits[visit].cdr, "speed": subject.speed,
+        "truth": {k: float(v) for k, v in truth.items()},
+    }
+
+
+def render(task: Task, templates: Path | None) -> list[tuple[np.ndarray, Record]]:
+    """The volumes of one visit; runs in a worker process, which keeps its anatomies."""
+    import torch
+
+    torch.set_num_threads(1)
+    subject, visit, modalities = task
+    volumes, truth = render_visit(load_anatomies(templates)[subject.anatomy], subject, visit, modalities)
+    return [(volumes[m], record(subject, visit, m, truth)) for m in modalities]
+
+
+def build(population: list[Subject], templates: Path | None, out: Path, jobs: int) -> Store:
+    """Render everything into a store."""
+    work = tasks(population)
+    count = sum(len(modalities) for *_, modalities in work)
+
+    def volumes() -> Iterator[tuple[np.ndarray, Record]]:
+        begin = time.monotonic()
+        with ProcessPoolExecutor(jobs) as pool:
+            for i, group in enumerate(pool.map(render, work, [templates] * len(work), chunksize=1)):
+                yield from group
+                if i % 50 == 49:
+                    spent = time.monotonic() - begin
+                    left = spent / (i + 1) * (len(work) - i - 1)
+                    print(f"{i + 1}/{len(work)} visits  {spent:.0f} s, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    return write_store(out, volumes(), count)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", type=int, required=True)
+    parser.add_argument("--visits", type=int, default=3)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--templates", type=Path, help="folder of further stripped T1 scans (any depth)")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    anatomies = list(load_anatomies(options.templates))
+    population = make_population(options.subjects, options.visits, options.seed, anatomies)
+    print(f"{len(build(population, options.templates, options.out, options.jobs))} volumes in {options.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Encode a store with a finished tokenizer: deterministic latents for the next stages and for evaluation.
+
+    python -m training.cache_latents --store STORE --encoder E --tokenizer T --out FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from braing3n_core.models.mae import Encoder, EncoderConfig
+from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
+
+from .latents import cache_tokens, project
+from .loop import pick_device
+from .stage import load_model
+from .store import Store
+
+
+def main() -> None:
+    """Write ``FOLDER/latents.npy`` (n,1200,C) float16 and ``FOLDER/embeddings.npy`` (n,D)."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("store", "encoder", "tokenizer", "out"):
+        parser.add_argument(f"--{name}", required=True, type=Path)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    device = pick_device(options.device)
+    encoder, _ = load_model(options.encoder, "encoder", EncoderConfig, Encoder, device)
+    tokenizer, _ = load_model(options.tokenizer, "tokenizer", TokenizerConfig, Tokenizer, device)
+    tokens = cache_tokens(Store.open(options.store), encoder, options.out / "tokens.npy", device)
+    np.save(options.out / "latents.npy", project(tokens, tokenizer).half().numpy())
+    np.save(options.out / "embeddings.npy", np.stack([t.astype(np.float32).mean(0) for t in tokens]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Linear probes on cached latents (paper, section 3.2; ADR 6).
+
+    python -m training.fit_probes --store STORE --tokenizer T --latents L.npy --out RUN
+
+Age, sex, disease and ventricle volume are read from T1; the modality from every contrast. They are linear on the
+flattened standardised latents; ``training.evaluate_small`` reports the paper's mean-token protocol beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from braing3n_core.checkpoint import CheckpointSpec, load_checkpoint, save_checkpoint
+from braing3n_core.probes import LinearProbe, ProbePanel
+
+from .fit_linear import (
+    Design,
+    classification_probe,
+    fit_familiarity,
+    fit_logistic,
+    fit_ridge,
+    regression_probe,
+)
+from .latents import read_latents
+from .stage import CARD
+from .store import Store
+
+DATA = "digital phantoms, out of fold, grouped by subject"
+
+
+def fit_panel(store: Store, latents: np.ndarray) -> ProbePanel:
+    """The panel of the embedded default from flattened latents (n, N*C)."""
+    records = store.records
+    subjects = np.array([r["subject"] for r in records])
+    t1 = np.array(store.where(modality="T1"))
+    design, groups = Design.of(latents[t1]), subjects[t1]
+
+    def label(path: str) -> np.ndarray:
+        return np.array([_follow(records[i], path) for i in t1])
+
+    probes: list[LinearProbe] = []
+    for task, path, unit in (("age", "age_years", "years"), ("ventricle_volume", "truth.ventricles_ml", "ml")):
+        y = label(path).astype(float)
+        probes.append(regression_probe(task, "latents", fit_ridge(design, y, groups), y, unit=unit, modalities=("T1",)))
+    for task in ("sex", "disease"):
+        words = label(task)
+        fit = fit_logistic(design, words, groups)
+        probes.append(classification_probe(task, "latents", fit, words, modalities=("T1",)))
+    probes.append(_modality_probe(store, latents, subjects))
+    everything = np.arange(0, len(records), max(1, len(records) // 800))
+    familiarity = fit_familiarity(Design.of(latents[everything]), subjects[everything])
+    return ProbePanel(tuple(probes), familiarity)
+
+
+def _modality_probe(store: Store, latents: np.ndarray, subjects: np.ndarray) -> LinearProbe:
+    """From the visits that have all four contrasts, so that no contrast is told by its subjects."""
+    complete = {store.records[i]["subject"] for i in store.where(modality="FLAIR", visit=0)}
+    rows = np.array([i for i, r in enumerate(store.records) if r["visit"] == 0 and r["subject"] in complete])
+    words = np.array([store.records[i]["modality"] for i in rows])
+    fit = fit_logistic(Design.of(latents[rows]), words, subjects[rows])
+    return classification_probe("modality", "latents", fit, words)
+
+
+def _follow(record: dict[str, object], path: str) -> object:
+    value: object = record
+    for key in path.split("."):
+        value = value[key]  # type: ignore[index]
+    return value
+
+
+def main() -> None:
+    """Fit and write ``RUN/probes``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("store", "tokenizer", "latents", "out"):
+        parser.add_argument(f"--{name}", required=True, type=Path)
+    options = parser.parse_args()
+    panel = fit_panel(Store.open(options.store), read_latents(options.latents).flatten(1).numpy())
+    for probe in panel.probes:
+        print(probe.task, probe.quality)
+    config, arrays = panel.save_arrays()
+    parent = load_checkpoint(options.tokenizer, "tokenizer")
+    spec = CheckpointSpec(
+        kind="probes", config=config, tensors=arrays, card=CARD.format(title="The linear probes"), dtype="keep",
+        parents={"tokenizer": parent.id}, metrics={p.task: p.quality for p in panel.probes},
+    )
+    save_checkpoint(options.out / "probes", spec, overwrite=True)
+
+
+if __name__ == "__main__":
+    main()

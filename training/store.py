@@ -1,0 +1,88 @@
+"""The training store: volumes on the model grid, memory-mapped, with their labels beside them.
+
+A folder with ``voxels.npy`` (n,160,192,160) uint8 and ``records.json``. Each volume is scaled to 0..255 by its own
+maximum; its mean and standard deviation before that are in the record, so that the z-score of the paper's loader is
+made when a batch is read, on the device.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from braing3n_core.atlas import MODEL_SHAPE
+from braing3n_core.errors import BrainG3NError
+
+Record = dict[str, Any]
+
+
+class StoreError(BrainG3NError):
+    """A training store is missing, incomplete or does not fit."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """voxels (n,160,192,160) uint8, memory-mapped; records: one dict a volume."""
+
+    folder: Path
+    voxels: np.ndarray
+    records: list[Record]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Store:
+        """Open a finished store."""
+        folder = Path(folder)
+        if not (folder / "records.json").is_file():
+            raise StoreError(
+                "store.missing", f"No finished training store in {folder}.", "Make one with training.build_store."
+            )
+        records = json.loads((folder / "records.json").read_text())
+        return cls(folder, np.load(folder / "voxels.npy", mmap_mode="r"), records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def where(self, **labels: Any) -> list[int]:
+        """Indices of the records with these labels."""
+        return [i for i, r in enumerate(self.records) if all(r.get(k) == v for k, v in labels.items())]
+
+    def zscored(self, indices: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """(B,1,160,192,160) float32, z-scored over the whole model grid."""
+        raw = torch.from_numpy(np.stack([self.voxels[i] for i in indices])).to(device)
+        rows = [self.records[i] for i in indices]
+        columns = [[r["scale"] / r["std"] for r in rows], [r["mean"] / r["std"] for r in rows]]
+        gain, offset = (torch.tensor(c, dtype=torch.float32, device=device)[:, None, None, None] for c in columns)
+        return (raw.float() * gain - offset)[:, None]
+
+
+def write_store(folder: str | Path, volumes: Iterator[tuple[np.ndarray, Record]], count: int) -> Store:
+    """Fill a store from ``count`` (voxels (160,192,160) non-negative, record) pairs."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    voxels = np.lib.format.open_memmap(folder / "voxels.npy", mode="w+", dtype=np.uint8, shape=(count, *MODEL_SHAPE))
+    records: list[Record] = []
+    for i, (array, record) in enumerate(volumes):
+        scale = float(array.max()) / 255.0
+        voxels[i] = np.round(array / scale)
+        statistics = {"scale": scale, "mean": float(array.mean()), "std": float(array.std())}
+        records.append({**record, **statistics})
+        if i % 100 == 99:  # a build that is stopped early leaves a store of what is done
+            _write_records(folder, records)
+    voxels.flush()
+    _write_records(folder, records)
+    if len(records) != count:
+        raise StoreError("store.count", f"Expected {count} volumes, got {len(records)}.", "The source ended early.")
+    return Store.open(folder)
+
+
+def _write_records(folder: Path, records: list[Record]) -> None:
+    partial = folder / "records.json.partial"
+    partial.write_text(json.dumps(records))
+    partial.replace(folder / "records.json")

@@ -1,0 +1,84 @@
+"""The forecaster: a flow of change, from a subject's latents to their change over a horizon (paper, section 3.4; ADR 9).
+
+    python -m training.train_forecaster training/configs/small.toml --store S --tokenizer T --latents L.npy --out RUN
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from braing3n_core.checkpoint import load_checkpoint
+from braing3n_core.generation.flow import sample_times
+from braing3n_core.generation.forecast import change_scale
+from braing3n_core.models.dit import DiT, DiTConfig
+
+from .conditions import conditions_of, fit_prior
+from .latents import read_latents
+from .loop import train
+from .stage import Settings, arguments, save_stage
+from .store import Store
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two visits of one subject in one modality: baseline and follow-up indices (n,), horizon_years (n,), signed."""
+
+    baseline: Tensor
+    follow_up: Tensor
+    horizon_years: Tensor
+
+
+def visit_pairs(store: Store, modality: str = "T1") -> Pairs:
+    """All ordered pairs of visits, backward ones too."""
+    visits: dict[str, list[int]] = defaultdict(list)
+    for i in store.where(modality=modality):
+        visits[store.records[i]["subject"]].append(i)
+    pairs = [(a, b) for group in visits.values() for a in group for b in group if a != b]
+    ages = [store.records[b]["age_years"] - store.records[a]["age_years"] for a, b in pairs]
+    index = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
+    return Pairs(index[:, 0], index[:, 1], torch.tensor(ages))
+
+
+def main() -> None:
+    """Train and write ``RUN/forecaster``."""
+    parser = arguments(__doc__ or "", store="training store", tokenizer="its checkpoint", latents="cached latents")
+    options = parser.parse_args()
+    settings = Settings("forecaster", options)
+    store, latents, parent = Store.open(options.store), read_latents(options.latents), load_checkpoint(options.tokenizer)
+    pairs, config = visit_pairs(store), settings.model("forecaster", DiTConfig)
+    torch.manual_seed(settings.train.seed)
+    model = DiT(config)
+    records = [store.records[i] for i in pairs.baseline.tolist()]
+    conditions = conditions_of(records, model.spec, horizon_years=pairs.horizon_years.tolist())
+    scale = torch.tensor([change_scale(h) for h in pairs.horizon_years.tolist()])
+    # The change of a short horizon is mostly noise of position and scan, divided by a small number: it weighs less.
+    weight = scale.square()
+
+    def change(rows: Tensor) -> Tensor:
+        return (latents[pairs.follow_up[rows]] - latents[pairs.baseline[rows]]) / scale[rows, None, None]
+
+    if model.prior is not None:
+        everything = torch.arange(len(scale))
+        fit_prior(
+            model.prior, conditions, change(everything), context=latents[pairs.baseline], weight=weight, ridge=1.0
+        )
+    model, conditions = model.to(settings.device), conditions.to(settings.device)
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(scale), (settings.train.batch_size,), generator=generator)
+        target, context = change(chosen).to(settings.device), latents[pairs.baseline[chosen]].to(settings.device)
+        source = torch.randn(target.shape, generator=generator).to(settings.device)
+        t = sample_times(len(chosen), generator=generator).to(settings.device)
+        rows = conditions.rows(chosen.to(settings.device)).drop(config.condition_dropout, generator)
+        return model.loss(source, target, t, rows, context=context, weight=weight[chosen].to(settings.device))
+
+    best = train(model, loss, settings.train, options.out, settings.device)
+    save_stage(options.out, "forecaster", best, "The forecaster", {"tokenizer": parent.id}, {"pairs": len(scale)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Phase 2: projection and decoder on the frozen encoder, voxel L1 (paper, section 2.2).
+
+    python -m training.train_tokenizer training/configs/small.toml --store STORE --encoder RUN/encoder --out RUN
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from braing3n_core.config import config_from_dict
+from braing3n_core.models.mae import Encoder, EncoderConfig
+from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
+
+from .latents import cache_tokens, project
+from .loop import train
+from .stage import Settings, arguments, load_model, save_stage
+from .store import Store
+
+
+@dataclass(frozen=True)
+class TokenizerTraining:
+    """freeze_projection: steps in which the decoder learns alone, on the principal components."""
+
+    freeze_projection: int = 200
+
+
+@torch.no_grad()
+def whitened_start(tokenizer: Tokenizer, tokens: np.ndarray, volumes: int = 100) -> None:
+    """Start the projection at the tokens' first principal components, scaled to unit variance."""
+    chosen = np.linspace(0, len(tokens) - 1, min(volumes, len(tokens))).astype(int)
+    sample = torch.from_numpy(np.concatenate([tokens[i] for i in chosen])).double()
+    centre = sample.mean(0)
+    values, vectors = torch.linalg.eigh((sample - centre).T @ (sample - centre) / len(sample))
+    channels = tokenizer.config.channels
+    directions = (vectors[:, -channels:] / values[-channels:].sqrt()).flip(1).T
+    tokenizer.projection.weight.copy_(directions.float())
+    tokenizer.projection.bias.copy_(-(directions @ centre).float())
+
+
+@torch.no_grad()
+def standardise(tokenizer: Tokenizer, tokens: np.ndarray) -> None:
+    """Set the channel statistics, so that latents have mean 0 and standard deviation 1."""
+    tokenizer.latent_mean.zero_()
+    tokenizer.latent_std.fill_(1.0)
+    latents = project(tokens, tokenizer)
+    tokenizer.latent_mean.copy_(latents.mean((0, 1)))
+    tokenizer.latent_std.copy_(latents.std((0, 1)))
+
+
+def main() -> None:
+    """Train and write ``RUN/tokenizer`` and ``RUN/latents.npy``."""
+    options = arguments(__doc__ or "", store="training store", encoder="encoder checkpoint").parse_args()
+    settings = Settings("tokenizer", options)
+    store, device = Store.open(options.store), settings.device
+    encoder, parent = load_model(options.encoder, "encoder", EncoderConfig, Encoder, device)
+    tokens = cache_tokens(store, encoder, options.out / "tokens.npy", device)
+    extra = config_from_dict(TokenizerTraining, settings.tables.get("tokenizer", {}).get("extra", {}))
+
+    torch.manual_seed(settings.train.seed)
+    model = Tokenizer(settings.model("tokenizer", TokenizerConfig))
+    whitened_start(model, tokens)
+    model = model.to(device, memory_format=torch.channels_last_3d)
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(store), (settings.train.batch_size,), generator=generator).tolist()
+        latents = model.projection(torch.from_numpy(np.stack([tokens[i] for i in chosen])).float().to(device))
+        latents = latents.detach() if step < extra.freeze_projection else latents
+        return (model.decode(latents) - store.zscored(chosen, device)).abs().mean()
+
+    best = train(model, loss, settings.train, options.out, device)
+    standardise(best, tokens)
+    save_stage(
+        options.out, "tokenizer", best, "The tokenizer", {"encoder": parent.id}, {"volumes": len(store)},
+        keep_float32=("latent_mean", "latent_std"),
+    )
+    np.save(options.out / "latents.npy", project(tokens, best).half().numpy())
+
+
+if __name__ == "__main__":
+    main()
