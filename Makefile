@@ -9,6 +9,8 @@ TORCH := torch==2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 SCAN ?=
 OUT ?= demo_output
+WORK ?= runs/small
+TEMPLATES ?=
 PYTEST_ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -46,11 +48,11 @@ lint: $(STAMP) ## style alone
 types: $(STAMP) ## types alone
 	$(BIN)/mypy
 
-train-small: $(STAMP) ## train the embedded default again, on phantoms (hours on a CPU)
-	PATH="$(CURDIR)/$(BIN):$$PATH" bash training/runs/small.sh
+train-small: $(STAMP) ## train the embedded default again, on phantoms, into runs/small (hours on a CPU)
+	PYTHON=$(BIN)/python bash training/runs/small.sh "$(WORK)" $(if $(TEMPLATES),"$(TEMPLATES)")
 
-benchmark: $(STAMP) ## the numbers of docs/
-	$(BIN)/python -m benchmarks
+benchmark: $(STAMP) ## seconds and peak memory of the demo, an edit and a forecast
+	$(BIN)/python -m benchmarks.speed
 
 clean: ## remove caches and outputs; the environment and the checkpoints stay
 	rm -rf demo_output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -95,8 +95,9 @@ class GaussianPrior(nn.Module):
         return torch.cat([columns, (context.flatten(1) - self.centre) @ self.components.T], 1)
 
     def mean(self, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:
-        """mu (B,N,C)."""
-        return (self.design(conditions, context) @ self.weight).reshape(-1, *self.shape)
+        """mu (B,N,C), always in float32: bfloat16 would round away the small change that an edit is."""
+        with torch.autocast(self.weight.device.type, enabled=False):
+            return (self.design(conditions, context) @ self.weight).reshape(-1, *self.shape)
 
     def velocity(self, x: Tensor, t: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B,N,C), t (B,1,1) -> (Gaussian velocity, whitened input, scale of the network's output)."""

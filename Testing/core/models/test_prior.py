@@ -1,0 +1,111 @@
+"""The Gaussian part of the velocity against its closed form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from braing3n_core.models.conditions import ConditionBatch, ConditionSpec
+from braing3n_core.models.dit import DiT, DiTConfig
+from braing3n_core.models.prior import ConditionFeatures, GaussianPrior
+
+SPEC = ConditionSpec({"sex": ("F", "M"), "modality": ("T1", "T2")}, {"age_years": (50.0, 20.0)}, ("modality",))
+
+
+def prior_of(sigma: float) -> GaussianPrior:
+    prior = GaussianPrior(SPEC, 1, 1)
+    prior.sigma.fill_(sigma)
+    return prior
+
+
+@pytest.mark.parametrize("time", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize(("mu", "sigma"), [(0.0, 1.0), (1.5, 0.4), (-0.7, 2.0)])
+def test_its_velocity_is_the_expected_velocity_given_the_point(time: float, mu: float, sigma: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    source, target = torch.randn(2, 400_000, generator=generator, dtype=torch.float64)
+    target = mu + sigma * target
+    point, velocity = time * target + (1 - time) * source, target - source
+    spread = point.var()
+    slope = ((point - point.mean()) * (velocity - velocity.mean())).mean() / spread
+    places = torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
+    expected = velocity.mean() + slope * (places - point.mean())  # the regression of jointly Gaussian variables
+    found, _, _ = prior_of(sigma).double().velocity(
+        places[:, None, None], torch.full((3, 1, 1), time, dtype=torch.float64), torch.full((3, 1, 1), mu).double()
+    )
+    torch.testing.assert_close(found.flatten(), expected, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("time", [0.0, 0.3, 0.8, 1.0])
+def test_the_whitened_input_and_the_rest_of_the_velocity_have_unit_scale(time: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    mu, sigma = 1.5, 0.4
+    source, noise = torch.randn(2, 200_000, 1, 1, generator=generator)
+    target = mu + sigma * noise
+    found, whitened, scale = prior_of(sigma).velocity(
+        time * target + (1 - time) * source, torch.full((200_000, 1, 1), time), torch.tensor(mu)
+    )
+    rest = (target - source - found) / scale
+    assert abs(whitened.mean()) < 0.02 and abs(whitened.std() - 1) < 0.02
+    assert abs(rest.mean()) < 0.02 and abs(rest.std() - 1) < 0.02
+
+
+def test_integrating_it_carries_noise_to_the_target_distribution() -> None:
+    prior, mu, steps = prior_of(0.4).double(), torch.tensor(1.5, dtype=torch.float64), 400
+    start = torch.linspace(-3, 3, 7, dtype=torch.float64)[:, None, None]
+    x = start
+    for step in range(steps):
+        t = torch.full((7, 1, 1), step / steps, dtype=torch.float64)
+        first, _, _ = prior.velocity(x, t, mu)
+        second, _, _ = prior.velocity(x + first / steps, t + 1 / steps, mu)
+        x = x + (first + second) / (2 * steps)
+    torch.testing.assert_close(x, mu + 0.4 * start, rtol=0, atol=1e-3)
+
+
+def test_the_mean_is_linear_in_the_features_of_the_conditions() -> None:
+    prior = GaussianPrior(SPEC, 2, 1)
+    with torch.no_grad():
+        prior.weight[prior.features.columns - 2] = torch.tensor([3.0, 0.0])  # the standardised age
+    rows = [{"sex": "F", "modality": "T1", "age_years": age} for age in (50.0, 70.0, 90.0)]
+    mean = prior.mean(ConditionBatch.from_rows(SPEC, rows))
+    torch.testing.assert_close(mean[:, :, 0], torch.tensor([[0.0, 0.0], [3.0, 0.0], [6.0, 0.0]]))
+
+
+def test_unknown_and_null_conditions_take_the_average_of_the_training_set() -> None:
+    features = ConditionFeatures(SPEC)
+    features.averages.copy_(torch.arange(features.columns, dtype=torch.float32))
+    batch = ConditionBatch.from_rows(SPEC, [{"modality": "T2"}, {"sex": "M", "modality": "T2", "age_years": 70.0}])
+    known = [1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0]  # intercept, F, M, T1, T2, age, age squared
+    assert features(batch).tolist() == [[1.0, 1.0, 2.0, 0.0, 1.0, 5.0, 6.0], known]
+    assert features(batch.null())[1].tolist() == [1.0, 1.0, 2.0, 0.0, 1.0, 5.0, 6.0]
+
+
+def test_a_grouping_condition_has_its_own_coefficients() -> None:
+    features = ConditionFeatures(SPEC, by="modality")
+    columns = features(ConditionBatch.from_rows(SPEC, [{"modality": "T1"}, {"modality": "T2"}]))
+    assert features.size == 2 * features.columns
+    assert torch.count_nonzero(columns[0, features.columns :]) == 0
+    assert torch.count_nonzero(columns[1, : features.columns]) == 0
+
+
+def test_the_mean_can_follow_the_baseline() -> None:
+    prior = GaussianPrior(SPEC, 2, 1, components=1)
+    with torch.no_grad():
+        prior.components.copy_(torch.tensor([[1.0, 0.0]]))
+        prior.centre.copy_(torch.tensor([10.0, 0.0]))
+        prior.weight[-1] = torch.tensor([2.0, 0.0])
+    context = torch.tensor([[[13.0], [7.0]]])
+    assert prior.mean(ConditionBatch.from_rows(SPEC, [{}]), context).flatten().tolist() == [6.0, 0.0]
+
+
+def test_an_untrained_network_with_the_prior_is_the_prior_alone() -> None:
+    torch.manual_seed(3)
+    model = DiT(DiTConfig(width=24, depth=1, num_heads=2, channels=4, prior="gaussian"))
+    with torch.no_grad():
+        model.prior.weight.normal_(std=0.1)
+        model.prior.sigma.uniform_(0.3, 1.2)
+        x, t, conditions = torch.randn(2, 1200, 4), torch.tensor([0.2, 0.7]), ConditionBatch.from_rows(
+            model.spec, [{"modality": "T1", "age_years": 60.0}, {"modality": "FLAIR"}]
+        )
+        expected, _, _ = model.prior.velocity(x, t[:, None, None], model.prior.mean(conditions))
+        assert torch.equal(model(x, t, conditions), expected)
+        assert torch.count_nonzero(expected) > 0
