@@ -2,7 +2,7 @@
 
     python -m training.build_store --subjects 400 --visits 3 --seed 1 --templates DIR --out STORE --jobs 2
 
-T1 is made at every visit; the other contrasts at the first visit of every second subject.
+T1 is made at every visit; the other contrasts (without ``--t1-only``) at the first visit of every second subject.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from .store import Record, Store, write_store
 Task = tuple[Subject, int, tuple[str, ...]]
 
 
-def tasks(population: list[Subject]) -> list[Task]:
+def tasks(population: list[Subject], t1_only: bool = False) -> list[Task]:
     """(subject, visit, modalities) of everything that is rendered."""
     return [
-        (subject, visit, MODALITIES if visit == 0 and subject.index % 2 == 0 else ("T1",))
+        (subject, visit, MODALITIES if visit == 0 and subject.index % 2 == 0 and not t1_only else ("T1",))
         for subject in population
         for visit in range(len(subject.visits))
     ]
@@ -55,9 +55,8 @@ def render(task: Task, templates: Path | None) -> list[tuple[np.ndarray, Record]
     return [(volumes[m], record(subject, visit, m, truth)) for m in modalities]
 
 
-def build(population: list[Subject], templates: Path | None, out: Path, jobs: int) -> Store:
+def build(work: list[Task], templates: Path | None, out: Path, jobs: int) -> Store:
     """Render everything into a store."""
-    work = tasks(population)
     count = sum(len(modalities) for *_, modalities in work)
 
     def volumes() -> Iterator[tuple[np.ndarray, Record]]:
@@ -80,12 +79,14 @@ def main() -> None:
     parser.add_argument("--visits", type=int, default=3)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--templates", type=Path, help="folder of further stripped T1 scans (any depth)")
+    parser.add_argument("--t1-only", action="store_true", help="no other contrast")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     anatomies = list(load_anatomies(options.templates))
     population = make_population(options.subjects, options.visits, options.seed, anatomies)
-    print(f"{len(build(population, options.templates, options.out, options.jobs))} volumes in {options.out}")
+    store = build(tasks(population, options.t1_only), options.templates, options.out, options.jobs)
+    print(f"{len(store)} volumes in {options.out}")
 
 
 if __name__ == "__main__":

@@ -8,19 +8,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 from braing3n_core.models.mae import Encoder, EncoderConfig
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
-from .latents import cache_tokens, project
+from .latents import LatentSet, cache_tokens, project
 from .loop import pick_device
 from .stage import load_model
 from .store import Store
 
 
 def main() -> None:
-    """Write ``FOLDER/latents.npy`` (n,1200,C) float16 and ``FOLDER/embeddings.npy`` (n,D)."""
+    """Write the latent set ``FOLDER`` (see :class:`training.latents.LatentSet`)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("store", "encoder", "tokenizer", "out"):
         parser.add_argument(f"--{name}", required=True, type=Path)
@@ -29,9 +27,9 @@ def main() -> None:
     device = pick_device(options.device)
     encoder, _ = load_model(options.encoder, "encoder", EncoderConfig, Encoder, device)
     tokenizer, _ = load_model(options.tokenizer, "tokenizer", TokenizerConfig, Tokenizer, device)
-    tokens = cache_tokens(Store.open(options.store), encoder, options.out / "tokens.npy", device)
-    np.save(options.out / "latents.npy", project(tokens, tokenizer).half().numpy())
-    np.save(options.out / "embeddings.npy", np.stack([t.astype(np.float32).mean(0) for t in tokens]))
+    store = Store.open(options.store)
+    tokens = cache_tokens(store, encoder, options.out / "tokens.npy", device)
+    LatentSet(project(tokens, tokenizer), store.records).save(options.out)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Linear probes on cached latents (paper, section 3.2; ADR 6).
 
-    python -m training.fit_probes --store STORE --tokenizer T --latents L.npy --out RUN
+    python -m training.fit_probes --tokenizer T --latents SET [SET...] --out RUN
 
 Age, sex, disease and ventricle volume are read from T1; the modality from every contrast. They are linear on the
-flattened standardised latents; ``training.evaluate_small`` reports the paper's mean-token protocol beside them.
+flattened standardised latents.
 """
 
 from __future__ import annotations
@@ -24,18 +24,17 @@ from .fit_linear import (
     fit_ridge,
     regression_probe,
 )
-from .latents import read_latents
-from .stage import CARD
-from .store import Store
+from .latents import LatentSet
+from .stage import CARD, add_latents
 
 DATA = "digital phantoms, out of fold, grouped by subject"
 
 
-def fit_panel(store: Store, latents: np.ndarray) -> ProbePanel:
-    """The panel of the embedded default from flattened latents (n, N*C)."""
-    records = store.records
+def fit_panel(data: LatentSet) -> ProbePanel:
+    """The panel of the embedded default."""
+    records, latents = data.records, data.latents.flatten(1).numpy()  # (n, N*C)
     subjects = np.array([r["subject"] for r in records])
-    t1 = np.array(store.where(modality="T1"))
+    t1 = np.array(data.where(modality="T1"))
     design, groups = Design.of(latents[t1]), subjects[t1]
 
     def label(path: str) -> np.ndarray:
@@ -49,17 +48,17 @@ def fit_panel(store: Store, latents: np.ndarray) -> ProbePanel:
         words = label(task)
         fit = fit_logistic(design, words, groups)
         probes.append(classification_probe(task, "latents", fit, words, modalities=("T1",)))
-    probes.append(_modality_probe(store, latents, subjects))
+    probes.append(_modality_probe(data, latents, subjects))
     everything = np.arange(0, len(records), max(1, len(records) // 800))
     familiarity = fit_familiarity(Design.of(latents[everything]), subjects[everything])
     return ProbePanel(tuple(probes), familiarity)
 
 
-def _modality_probe(store: Store, latents: np.ndarray, subjects: np.ndarray) -> LinearProbe:
+def _modality_probe(data: LatentSet, latents: np.ndarray, subjects: np.ndarray) -> LinearProbe:
     """From the visits that have all four contrasts, so that no contrast is told by its subjects."""
-    complete = {store.records[i]["subject"] for i in store.where(modality="FLAIR", visit=0)}
-    rows = np.array([i for i, r in enumerate(store.records) if r["visit"] == 0 and r["subject"] in complete])
-    words = np.array([store.records[i]["modality"] for i in rows])
+    complete = {data.records[i]["subject"] for i in data.where(modality="FLAIR", visit=0)}
+    rows = np.array([i for i, r in enumerate(data.records) if r["visit"] == 0 and r["subject"] in complete])
+    words = np.array([data.records[i]["modality"] for i in rows])
     fit = fit_logistic(Design.of(latents[rows]), words, subjects[rows])
     return classification_probe("modality", "latents", fit, words)
 
@@ -74,10 +73,9 @@ def _follow(record: dict[str, object], path: str) -> object:
 def main() -> None:
     """Fit and write ``RUN/probes``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("store", "tokenizer", "latents", "out"):
-        parser.add_argument(f"--{name}", required=True, type=Path)
-    options = parser.parse_args()
-    panel = fit_panel(Store.open(options.store), read_latents(options.latents).flatten(1).numpy())
+    parser.add_argument("--out", required=True, type=Path)
+    options = add_latents(parser).parse_args()
+    panel = fit_panel(LatentSet.open(options.latents))
     for probe in panel.probes:
         print(probe.task, probe.quality)
     config, arrays = panel.save_arrays()

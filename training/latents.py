@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +17,7 @@ from braing3n_core.models.mae import Encoder
 from braing3n_core.models.tokenizer import Tokenizer
 
 from .loop import autocast
-from .store import Store
+from .store import Record, Store, matching
 
 
 @torch.no_grad()
@@ -47,6 +51,29 @@ def project(tokens: np.ndarray, tokenizer: Tokenizer, batch: int = 64) -> Tensor
     return torch.cat(parts)
 
 
-def read_latents(path: Path) -> Tensor:
-    """Cached latents (n,1200,C) float32."""
-    return torch.from_numpy(np.load(path)).float()
+@dataclass(frozen=True)
+class LatentSet:
+    """What the stages after the tokenizer learn from. latents (n,1200,C) float32; records: one dict a volume."""
+
+    latents: Tensor
+    records: list[Record]
+
+    def where(self, **labels: Any) -> list[int]:
+        """Indices of the records with these labels."""
+        return matching(self.records, labels)
+
+    def save(self, folder: Path) -> None:
+        """Write ``latents.npy`` (float16) and ``records.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "latents.npy", self.latents.half().numpy())
+        (folder / "records.json").write_text(json.dumps(self.records))
+
+    @classmethod
+    def open(cls, folders: Sequence[Path]) -> LatentSet:
+        """One or several folders as one set; subjects of different folders stay different subjects."""
+        latents, records = [], []
+        for folder in folders:
+            latents.append(torch.from_numpy(np.load(folder / "latents.npy")).float())
+            rows = json.loads((folder / "records.json").read_text())
+            records += [{**row, "subject": f"{folder.resolve()}:{row['subject']}"} for row in rows]
+        return cls(torch.cat(latents), records)

@@ -34,7 +34,17 @@ def arguments(description: str, **extra: str) -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, help="wall-clock budget; the schedule ends with it")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     for name, text in extra.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=Path, help=text)
+        parser.add_argument(f"--{name}", required=True, type=Path, help=text)
+    return parser
+
+
+def add_latents(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The arguments of the stages that learn from cached latents."""
+    parser.add_argument("--tokenizer", required=True, type=Path, help="checkpoint whose latents these are")
+    parser.add_argument(
+        "--latents", required=True, type=Path, nargs="+",
+        help="latent sets: folders written by train_tokenizer or cache_latents",
+    )
     return parser
 
 
@@ -56,14 +66,14 @@ class Settings:
 
 
 def save_stage(
-    out: Path, kind: str, model: nn.Module, title: str, parents: dict[str, str], metrics: dict[str, Any],
-    drop: tuple[str, ...] = (), keep_float32: tuple[str, ...] = (),
+    out: Path, kind: str, model: nn.Module, parents: dict[str, str], metrics: dict[str, Any],
+    keep_float32: tuple[str, ...] = (),
 ) -> Checkpoint:
     """Write the model as the checkpoint ``out/<kind>`` in half precision."""
-    tensors = {k: v for k, v in model.state_dict().items() if not k.startswith(drop or ("\0",))}
+    title = "The generator" if kind == "dit" else f"The {kind}"
     spec = CheckpointSpec(
-        kind=kind, config=asdict(model.config), tensors=tensors, card=CARD.format(title=title), parents=parents,
-        metrics=metrics, dtype="float16", keep_float32=keep_float32,
+        kind=kind, config=asdict(model.config), tensors=model.state_dict(), card=CARD.format(title=title),
+        parents=parents, metrics=metrics, dtype="float16", keep_float32=keep_float32,
     )
     return save_checkpoint(out / kind, spec, overwrite=True)
 

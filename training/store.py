@@ -51,7 +51,7 @@ class Store:
 
     def where(self, **labels: Any) -> list[int]:
         """Indices of the records with these labels."""
-        return [i for i, r in enumerate(self.records) if all(r.get(k) == v for k, v in labels.items())]
+        return matching(self.records, labels)
 
     def zscored(self, indices: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """(B,1,160,192,160) float32, z-scored over the whole model grid."""
@@ -60,6 +60,11 @@ class Store:
         columns = [[r["scale"] / r["std"] for r in rows], [r["mean"] / r["std"] for r in rows]]
         gain, offset = (torch.tensor(c, dtype=torch.float32, device=device)[:, None, None, None] for c in columns)
         return (raw.float() * gain - offset)[:, None]
+
+
+def matching(records: Sequence[Record], labels: dict[str, Any]) -> list[int]:
+    """Indices of the records that have all these labels."""
+    return [i for i, record in enumerate(records) if all(record.get(k) == v for k, v in labels.items())]
 
 
 def write_store(folder: str | Path, volumes: Iterator[tuple[np.ndarray, Record]], count: int) -> Store:

@@ -1,6 +1,6 @@
 """The conditional generator on cached latents (paper, section 2.3).
 
-    python -m training.train_dit training/configs/small.toml --store STORE --tokenizer T --latents L.npy --out RUN
+    python -m training.train_dit training/configs/small.toml --tokenizer T --latents SET [SET...] --out RUN
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from braing3n_core.generation.flow import sample_times
 from braing3n_core.models.dit import DiT, DiTConfig
 
 from .conditions import conditions_of, fit_prior
-from .latents import read_latents
+from .latents import LatentSet
 from .loop import train
-from .stage import Settings, arguments, save_stage
-from .store import Store
+from .stage import Settings, add_latents, arguments, save_stage
 
 
 def main() -> None:
     """Train and write ``RUN/dit``."""
-    parser = arguments(__doc__ or "", store="training store", tokenizer="its checkpoint", latents="cached latents")
-    options = parser.parse_args()
+    options = add_latents(arguments(__doc__ or "")).parse_args()
     settings = Settings("dit", options)
-    store, latents, parent = Store.open(options.store), read_latents(options.latents), load_checkpoint(options.tokenizer)
+    data = LatentSet.open(options.latents)
+    latents = data.latents
+    parent = load_checkpoint(options.tokenizer, "tokenizer")
     config = settings.model("dit", DiTConfig)
     torch.manual_seed(settings.train.seed)
     model = DiT(config)
-    conditions = conditions_of(store.records, model.spec)
+    conditions = conditions_of(data.records, model.spec)
     if model.prior is not None:
         fit_prior(model.prior, conditions, latents)
     model, conditions = model.to(settings.device), conditions.to(settings.device)
@@ -42,7 +42,7 @@ def main() -> None:
         return model.loss(source, target, t, rows)
 
     best = train(model, loss, settings.train, options.out, settings.device)
-    save_stage(options.out, "dit", best, "The generator", {"tokenizer": parent.id}, {"volumes": len(store)})
+    save_stage(options.out, "dit", best, {"tokenizer": parent.id}, {"volumes": len(latents)})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The forecaster: a flow of change, from a subject's latents to their change over a horizon (paper, section 3.4; ADR 9).
+"""The forecaster: from a subject's latents to their change over a horizon (paper, section 3.4; flow of change: ADR 9).
 
-    python -m training.train_forecaster training/configs/small.toml --store S --tokenizer T --latents L.npy --out RUN
+    python -m training.train_forecaster training/configs/small.toml --tokenizer T --latents SET [SET...] --out RUN
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from braing3n_core.generation.forecast import change_scale
 from braing3n_core.models.dit import DiT, DiTConfig
 
 from .conditions import conditions_of, fit_prior
-from .latents import read_latents
+from .latents import LatentSet
 from .loop import train
-from .stage import Settings, arguments, save_stage
-from .store import Store
+from .stage import Settings, add_latents, arguments, save_stage
+from .store import Record, matching
 
 
 @dataclass(frozen=True)
@@ -32,27 +32,28 @@ class Pairs:
     horizon_years: Tensor
 
 
-def visit_pairs(store: Store, modality: str = "T1") -> Pairs:
+def visit_pairs(records: list[Record], modality: str = "T1") -> Pairs:
     """All ordered pairs of visits, backward ones too."""
     visits: dict[str, list[int]] = defaultdict(list)
-    for i in store.where(modality=modality):
-        visits[store.records[i]["subject"]].append(i)
+    for i in matching(records, {"modality": modality}):
+        visits[records[i]["subject"]].append(i)
     pairs = [(a, b) for group in visits.values() for a in group for b in group if a != b]
-    ages = [store.records[b]["age_years"] - store.records[a]["age_years"] for a, b in pairs]
+    ages = [records[b]["age_years"] - records[a]["age_years"] for a, b in pairs]
     index = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
     return Pairs(index[:, 0], index[:, 1], torch.tensor(ages))
 
 
 def main() -> None:
     """Train and write ``RUN/forecaster``."""
-    parser = arguments(__doc__ or "", store="training store", tokenizer="its checkpoint", latents="cached latents")
-    options = parser.parse_args()
+    options = add_latents(arguments(__doc__ or "")).parse_args()
     settings = Settings("forecaster", options)
-    store, latents, parent = Store.open(options.store), read_latents(options.latents), load_checkpoint(options.tokenizer)
-    pairs, config = visit_pairs(store), settings.model("forecaster", DiTConfig)
+    data = LatentSet.open(options.latents)
+    latents = data.latents
+    parent = load_checkpoint(options.tokenizer, "tokenizer")
+    pairs, config = visit_pairs(data.records), settings.model("forecaster", DiTConfig)
     torch.manual_seed(settings.train.seed)
     model = DiT(config)
-    records = [store.records[i] for i in pairs.baseline.tolist()]
+    records = [data.records[i] for i in pairs.baseline.tolist()]
     conditions = conditions_of(records, model.spec, horizon_years=pairs.horizon_years.tolist())
     scale = torch.tensor([change_scale(h) for h in pairs.horizon_years.tolist()])
     # The change of a short horizon is mostly noise of position and scan, divided by a small number: it weighs less.
@@ -77,7 +78,7 @@ def main() -> None:
         return model.loss(source, target, t, rows, context=context, weight=weight[chosen].to(settings.device))
 
     best = train(model, loss, settings.train, options.out, settings.device)
-    save_stage(options.out, "forecaster", best, "The forecaster", {"tokenizer": parent.id}, {"pairs": len(scale)})
+    save_stage(options.out, "forecaster", best, {"tokenizer": parent.id}, {"pairs": len(scale)})
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from braing3n_core.config import config_from_dict
+from braing3n_core.models.layers import patchify
 from braing3n_core.models.mae import Encoder, EncoderConfig
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
-from .latents import cache_tokens, project
+from .latents import LatentSet, cache_tokens, project
 from .loop import train
 from .stage import Settings, arguments, load_model, save_stage
 from .store import Store
@@ -23,22 +24,33 @@ from .store import Store
 
 @dataclass(frozen=True)
 class TokenizerTraining:
-    """freeze_projection: steps in which the decoder learns alone, on the principal components."""
+    """freeze_projection: steps in which the decoder learns alone, on the linear start of the projection."""
 
     freeze_projection: int = 200
 
 
 @torch.no_grad()
-def whitened_start(tokenizer: Tokenizer, tokens: np.ndarray, volumes: int = 100) -> None:
-    """Start the projection at the tokens' first principal components, scaled to unit variance."""
-    chosen = np.linspace(0, len(tokens) - 1, min(volumes, len(tokens))).astype(int)
-    sample = torch.from_numpy(np.concatenate([tokens[i] for i in chosen])).double()
-    centre = sample.mean(0)
-    values, vectors = torch.linalg.eigh((sample - centre).T @ (sample - centre) / len(sample))
+def best_linear_start(tokenizer: Tokenizer, tokens: np.ndarray, store: Store, volumes: int = 48) -> None:
+    """Start the projection where a linear decoder of as many channels would lose least (reduced-rank regression).
+
+    # Unspecified in the paper. The tokens' own principal components follow the encoder's scale, not what the voxels
+    need: at this size they lose twice as much. Each channel starts with unit variance.
+    """
+    chosen = np.linspace(0, len(tokens) - 1, min(volumes, len(tokens))).astype(int).tolist()
+    gram, cross, centre, target, count = 0.0, 0.0, 0.0, 0.0, 0
+    for i in chosen:
+        x, y = torch.from_numpy(tokens[i].astype(np.float32)), patchify(store.zscored([i]))[0]
+        gram, cross, centre, target = gram + x.T @ x, cross + x.T @ y, centre + x.sum(0), target + y.sum(0)
+        count += len(x)
+    centre = centre / count
+    covariance = (gram / count - torch.outer(centre, centre)).double()
+    covariance += 1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance))
+    weights = torch.linalg.solve(covariance, (cross / count - torch.outer(centre, target / count)).double())
+    _, scales, predicted = torch.linalg.svd(torch.linalg.cholesky(covariance).T @ weights, full_matrices=False)
     channels = tokenizer.config.channels
-    directions = (vectors[:, -channels:] / values[-channels:].sqrt()).flip(1).T
+    directions = (weights @ predicted[:channels].T / scales[:channels]).T
     tokenizer.projection.weight.copy_(directions.float())
-    tokenizer.projection.bias.copy_(-(directions @ centre).float())
+    tokenizer.projection.bias.copy_(-(directions @ centre.double()).float())
 
 
 @torch.no_grad()
@@ -52,7 +64,7 @@ def standardise(tokenizer: Tokenizer, tokens: np.ndarray) -> None:
 
 
 def main() -> None:
-    """Train and write ``RUN/tokenizer`` and ``RUN/latents.npy``."""
+    """Train and write ``RUN/tokenizer``; ``RUN`` also becomes the latent set of the store."""
     options = arguments(__doc__ or "", store="training store", encoder="encoder checkpoint").parse_args()
     settings = Settings("tokenizer", options)
     store, device = Store.open(options.store), settings.device
@@ -62,7 +74,7 @@ def main() -> None:
 
     torch.manual_seed(settings.train.seed)
     model = Tokenizer(settings.model("tokenizer", TokenizerConfig))
-    whitened_start(model, tokens)
+    best_linear_start(model, tokens, store)
     model = model.to(device, memory_format=torch.channels_last_3d)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
@@ -74,10 +86,10 @@ def main() -> None:
     best = train(model, loss, settings.train, options.out, device)
     standardise(best, tokens)
     save_stage(
-        options.out, "tokenizer", best, "The tokenizer", {"encoder": parent.id}, {"volumes": len(store)},
+        options.out, "tokenizer", best, {"encoder": parent.id}, {"volumes": len(store)},
         keep_float32=("latent_mean", "latent_std"),
     )
-    np.save(options.out / "latents.npy", project(tokens, best).half().numpy())
+    LatentSet(project(tokens, best), store.records).save(options.out)
 
 
 if __name__ == "__main__":

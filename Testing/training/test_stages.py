@@ -64,7 +64,7 @@ def runs(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
     stage("pretrain_mae", CONFIG, "--store", store.folder, "--out", out / "mae")
     stage("train_tokenizer", CONFIG, "--store", store.folder, "--encoder", out / "mae/encoder", "--out", out / "tok")
-    latents = ["--store", store.folder, "--tokenizer", out / "tok/tokenizer", "--latents", out / "tok/latents.npy"]
+    latents = ["--tokenizer", out / "tok/tokenizer", "--latents", out / "tok"]
     stage("fit_probes", *latents, "--out", out / "probes")
     stage("train_dit", CONFIG, *latents, "--out", out / "dit")
     stage("train_forecaster", CONFIG, *latents, "--out", out / "forecaster")
@@ -90,7 +90,8 @@ def test_every_stage_writes_a_checkpoint_that_knows_its_parents(runs: Path) -> N
     for kind in ("probes", "dit", "forecaster"):
         checkpoint = load_checkpoint(runs / kind / kind, kind)
         require_parent(checkpoint, tokenizer)
-        assert "phantoms" in checkpoint.card.splitlines()[0] and "not for clinical use" in checkpoint.card.splitlines()[0]
+        first = checkpoint.card.splitlines()[0]
+        assert "phantoms" in first and "not for clinical use" in first
 
 
 def test_cached_latents_are_standardised_per_channel(runs: Path) -> None:
@@ -141,4 +142,4 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(tmp_path: Path) -> 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     model, _ = line_problem()
     with pytest.raises(FloatingPointError, match="learning rate"):
-        train(model, lambda s, g: model.weight.sum() * float("nan"), TrainConfig(steps=2), tmp_path, torch.device("cpu"))
+        train(model, lambda s, g: model.weight.sum() * np.nan, TrainConfig(steps=2), tmp_path, torch.device("cpu"))

@@ -15,7 +15,7 @@ from braing3n_core import Conditions, CounterfactualRequest, Engine, ForecastReq
 from braing3n_core.atlas import to_model_grid
 from braing3n_core.outcomes import Encoded, Rendered
 
-from .common import show
+from .bench import show
 from .reconstruction import seam_ratio
 
 HORIZONS_YEARS = (0.0, 1.0, 2.0, 5.0, 10.0)

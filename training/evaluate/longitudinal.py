@@ -17,7 +17,7 @@ from ..conditions import conditions_of
 from ..loop import autocast
 from ..store import Record
 from ..train_forecaster import visit_pairs
-from .common import Bench, bench, show
+from .bench import Bench, bench, show
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> float:
@@ -51,7 +51,7 @@ def predict(table: Bench, baseline: torch.Tensor, record: Record, horizon_years:
 def evaluate(table: Bench, count: int, samples: int = 4) -> list[tuple[str, object]]:
     """Slopes over ``count`` held-out forward pairs."""
     store = table.store
-    pairs = visit_pairs(store)
+    pairs = visit_pairs(store.records)
     forward = torch.nonzero(pairs.horizon_years > 0).flatten()
     forward = forward[torch.linspace(0, len(forward) - 1, min(count, len(forward))).long()]
     before, after = pairs.baseline[forward].tolist(), pairs.follow_up[forward].tolist()

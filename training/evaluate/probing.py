@@ -9,7 +9,7 @@ import numpy as np
 
 from braing3n_core.probes import softmax, two_sided
 
-from .common import Bench, bench, show
+from .bench import Bench, bench, show
 
 VOLUMES = ("gm_ml", "wm_ml", "csf_ml", "ventricles_ml", "hippocampus_ml", "wmh_ml")
 

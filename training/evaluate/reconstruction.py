@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .common import Bench, bench, show
+from .bench import Bench, bench, show
 
 
 def volume_metrics(truth: Tensor, decoded: Tensor) -> dict[str, float]:

@@ -1,26 +1,30 @@
 #!/usr/bin/env bash
 # The embedded default, from nothing, on two CPU cores (about an hour and a half) or one GPU.
 #   bash training/runs/small.sh WORK_FOLDER [TEMPLATES_FOLDER]
-# TEMPLATES_FOLDER: skull-stripped T1 scans that become further anatomies (the default used 11 subjects of OpenNeuro
-# ds002748, CC0). Without it the cohort moves the ICBM152 template alone.
+# TEMPLATES_FOLDER: skull-stripped T1 scans that become further anatomies (the default used sub-01, 04, 06, 09, 31, 38,
+# 42 and 47 of OpenNeuro ds002748, CC0). Without it the cohort moves the ICBM152 template alone.
 set -euo pipefail
 work=${1:?give a folder for stores and runs}
 templates=${2:+--templates "$2"}
 python=${PYTHON:-python}
 config=training/configs/small.toml
 
+# Four contrasts of many anatomies for the encoder and the tokenizer; T1 of the ICBM152 anatomy for probes and forecasts.
 # shellcheck disable=SC2086
 $python -m training.build_store --subjects 320 --visits 2 --seed 1 --out "$work/store" $templates
-# shellcheck disable=SC2086
-$python -m training.build_store --subjects 100 --visits 2 --seed 2 --out "$work/held_out" $templates
+$python -m training.build_store --subjects 220 --visits 2 --seed 3 --t1-only --out "$work/more"
+$python -m training.build_store --subjects 100 --visits 2 --seed 2 --out "$work/held_out"
 
 $python -m training.pretrain_mae "$config" --store "$work/store" --out "$work/mae"
-$python -m training.train_tokenizer "$config" --store "$work/store" --encoder "$work/mae/encoder" --out "$work/tokenizer"
-latents="$work/tokenizer/latents.npy"
+encoder="$work/mae/encoder"
+$python -m training.train_tokenizer "$config" --store "$work/store" --encoder "$encoder" --out "$work/tokenizer"
 tokenizer="$work/tokenizer/tokenizer"
-$python -m training.fit_probes --store "$work/store" --tokenizer "$tokenizer" --latents "$latents" --out "$work/probes"
-$python -m training.train_dit "$config" --store "$work/store" --tokenizer "$tokenizer" --latents "$latents" --out "$work/dit"
-$python -m training.train_forecaster "$config" --store "$work/store" --tokenizer "$tokenizer" --latents "$latents" --out "$work/forecaster"
+$python -m training.cache_latents --store "$work/more" --encoder "$encoder" --tokenizer "$tokenizer" --out "$work/more_latents"
+
+sets=(--tokenizer "$tokenizer" --latents "$work/tokenizer" "$work/more_latents")
+$python -m training.fit_probes "${sets[@]}" --out "$work/probes"
+$python -m training.train_dit "$config" "${sets[@]}" --out "$work/dit"
+$python -m training.train_forecaster "$config" "${sets[@]}" --out "$work/forecaster"
 
 mkdir -p "$work/small"
 for part in mae/encoder tokenizer/tokenizer probes/probes dit/dit forecaster/forecaster; do
