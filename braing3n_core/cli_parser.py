@@ -1,0 +1,227 @@
+"""The grammar and the manual of the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from . import __version__
+from .schema import (
+    BRAIN_BACKENDS,
+    MODALITIES,
+    RENDERINGS,
+    STAGES,
+    CounterfactualRequest,
+    ForecastRequest,
+    GenerateRequest,
+)
+
+_RAW = argparse.RawDescriptionHelpFormatter
+_NOTE = "Research software, not for clinical use. Every image that a model made says SYNTHETIC."
+_FILES = "Beside each image lies a JSON sidecar; provenance.json says how the files were made."
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``braing3n``."""
+    parser = argparse.ArgumentParser(
+        prog="braing3n", formatter_class=_RAW,
+        description=f"A 3D brain MRI as 1200 tokens: read clinical variables, edit it, move it in time.\n{_NOTE}",
+        epilog=(
+            "examples:\n"
+            "  braing3n demo -o demo_output\n"
+            "  braing3n probe T1.nii.gz -o out\n"
+            "  braing3n counterfactual T1.nii.gz --set disease=AD --set age=80 -o out\n"
+            "  braing3n forecast T1.nii.gz --age 72 --sex F --disease MCI --years 1 2 5 -o out\n\n"
+            "`braing3n VERB --help` is the manual of a verb. exit codes: 0 whole, 1 error, 2 usage, 130 stopped."
+        ),
+    )
+    parser.add_argument("--version", action="version", version=f"braing3n {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, (summary, describe, fill) in _VERBS.items():
+        child = verbs.add_parser(name, help=summary, description=f"{summary}.\n{describe[0]}", epilog=describe[1],
+                                 formatter_class=_RAW)
+        fill(child)
+        _add_common(child, writes=name != "capabilities")
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, writes: bool) -> None:
+    group = parser.add_argument_group("running")
+    group.add_argument("--checkpoint", default="small", metavar="DIR",
+                       help="checkpoint folder (default: the embedded small)")
+    group.add_argument("--device", default="auto", metavar="auto|cpu|cuda",
+                       help="where the networks run (default: auto)")
+    group.add_argument("--json", action="store_true",
+                       help="result as one JSON object on stdout, progress as JSON lines on stderr")
+    group.add_argument("--quiet", action="store_true", help="no progress and no list of files")
+    if writes:
+        is_demo = parser.prog.endswith("demo")
+        group.add_argument("-o", "--out", required=not is_demo, default="demo_output", metavar="DIR",
+                           help="folder for the results; made if it is not there"
+                           + (" (default: demo_output)" if is_demo else ""))
+        group.add_argument("--format", default="auto", metavar="auto|nifti|nrrd",
+                           help="format of written images (default: auto, as the input)")
+
+
+def _add_scan(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    parser.add_argument("input", metavar="SCAN", nargs="?" if optional else None,
+                        help="a 3D scan: .nii, .nii.gz or .nrrd" + (" (default: ICBM152)" if optional else ""))
+    group = parser.add_argument_group("the scan")
+    group.add_argument("--modality", default="T1", metavar="|".join(MODALITIES),
+                       help="contrast of the scan (default: T1)")
+    group.add_argument("--stage", default="auto", metavar="|".join(("auto", *STAGES)),
+                       help="native: a whole head; stripped: a brain, 0 outside; registered: stripped and on the SRI24 "
+                       "grid. auto looks at the voxels; a declaration that contradicts them is refused (default: auto)")
+    group.add_argument("--brain", default="auto", metavar="|".join(("auto", *BRAIN_BACKENDS)),
+                       help="how the brain is found; auto takes the best that is installed (default: auto)")
+    group.add_argument("--mask", metavar="FILE", help="your own brain mask, in the grid of the scan")
+    group.add_argument("--template", metavar="FILE", help="stripped T1 on the SRI24 grid to register to "
+                       "(default: $BRAING3N_SRI24, else the cache, else ICBM152)")
+    group.add_argument("--no-n4", action="store_true", help="the bias field is corrected already: skip N4")
+    _add_seed(group)
+
+
+def _add_seed(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same voxels (default: 0)")
+
+
+def _counterfactual(parser: argparse.ArgumentParser) -> None:
+    default = CounterfactualRequest("")
+    _add_scan(parser)
+    group = parser.add_argument_group("the edit")
+    group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                       help="a condition to change: disease, sex, age (years), modality, site, idh1; repeat for more. "
+                       "Without any, the null edit: the output equals the input")
+    group.add_argument("--given", action="append", default=[], metavar="NAME=VALUE",
+                       help="what is true of the scan; what is not given is read from it by the probes")
+    group.add_argument("--strength", type=float, default=default.strength,
+                       help="share of the path that is edited, 0 to 1 (default: 1)")
+    _add_sampling(group, default.guidance_scale, default.num_steps)
+    _add_rendering(group)
+
+
+def _forecast(parser: argparse.ArgumentParser) -> None:
+    default = ForecastRequest("")
+    _add_scan(parser)
+    group = parser.add_argument_group("the forecast")
+    group.add_argument("--years", type=float, nargs="+", default=list(default.horizons_years), metavar="YEARS",
+                       help="years from the scan; 0 is the scan itself, negative looks back (default: 1 2 5)")
+    group.add_argument("--age", type=float, metavar="YEARS", help="age at the scan (default: read by the probe)")
+    group.add_argument("--sex", metavar="F|M", help="(default: read by the probe)")
+    group.add_argument("--disease", metavar="WORD", help="e.g. HC, MCI, AD (default: read by the probe)")
+    group.add_argument("--cdr", type=float, help="Clinical Dementia Rating, 0 to 3 (default: unknown)")
+    group.add_argument("--samples", type=int, default=default.samples,
+                       help="forecasts per horizon; their mean is written, "
+                       f"their spread is the uncertainty (default: {default.samples})")
+    group.add_argument("--no-uncertainty", action="store_true", help="do not write the map of the samples' spread")
+    _add_sampling(group, default.guidance_scale, default.num_steps)
+    _add_rendering(group)
+
+
+def _generate(parser: argparse.ArgumentParser) -> None:
+    default = GenerateRequest()
+    group = parser.add_argument_group("the brains")
+    group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                       help="a condition: disease, sex, age (years), modality (default: T1), site, idh1; "
+                       "repeat for more")
+    group.add_argument("--count", type=int, default=default.count, help="how many (default: 1)")
+    _add_seed(group)
+    _add_sampling(group, default.guidance_scale, default.num_steps)
+
+
+def _add_sampling(group: argparse._ActionsContainer, guidance: float, steps: int) -> None:
+    group.add_argument("--guidance", type=float, default=guidance, metavar="SCALE",
+                       help=f"how strongly the conditions are followed; 1 is off (default: {guidance:g})")
+    group.add_argument("--steps", type=int, default=steps, help=f"steps of the integrator (default: {steps})")
+
+
+def _add_rendering(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--rendering", default="residual", metavar="|".join(RENDERINGS),
+                       help="residual: the scan's own voxels plus the decoded change; full: the decoded brain "
+                       "(default: residual)")
+
+
+def _request_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="REQUEST.json", help="a request as JSON, as in the example below")
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    _add_scan(parser, optional=True)
+
+
+def _nothing(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _manual(text: str, files: str, examples: str) -> tuple[str, str]:
+    written = f"files written, for an input sub-01_T1w.nii.gz:\n{files}\n{_FILES}\n\n" if files else ""
+    return f"{text}\n{_NOTE}", f"{written}examples:\n{examples}"
+
+
+_PAIR = (
+    "  sub-01_space-native_desc-{0}_T1w.nii.gz         in the grid of the input\n"
+    "  sub-01_space-SRI24_desc-{0}_T1w.nii.gz          in the atlas grid\n"
+    "  sub-01_space-{{native,SRI24}}_desc-difference{1}_T1w.nii.gz   synthetic minus input, intensity of the input"
+)
+
+_VERBS: dict[str, tuple[str, tuple[str, str], Callable[[argparse.ArgumentParser], None]]] = {
+    "preprocess": ("Bring a scan onto the SRI24 atlas grid", _manual(
+        "Bias field (N4), brain extraction, affine registration, one resampling; 1 mm, 240x240x155.",
+        "  sub-01_space-SRI24_desc-preproc_T1w.nii.gz\n  sub-01_space-{native,SRI24}_desc-brain_mask.nii.gz",
+        "  braing3n preprocess sub-01_T1w.nii.gz -o out\n"
+        "  braing3n preprocess brain.nrrd --modality FLAIR --stage stripped -o out",
+    ), _add_scan),
+    "encode": ("Write the scan as tokens, embedding and latents", _manual(
+        "Preprocesses, then encodes: tokens (1200,D) float16, their mean (D,) and the latents (1200,32).",
+        "  sub-01_desc-encoding.npz        arrays: tokens, embedding, latents",
+        "  braing3n encode sub-01_T1w.nii.gz -o out",
+    ), _add_scan),
+    "probe": ("Read clinical variables from the scan", _manual(
+        "Each reading comes with an interval or probabilities, the probe's quality and whether the scan\n"
+        "resembles what the probes were fitted on.",
+        "  probes.json", "  braing3n probe sub-01_T1w.nii.gz -o out\n  braing3n probe sub-01_T1w.nii.gz -o out --json",
+    ), _add_scan),
+    "reconstruct": ("Encode and decode the scan: what the tokenizer keeps", _manual(
+        "The decoded brain, in both grids; its error inside the brain is in provenance.json.",
+        "  sub-01_space-{native,SRI24}_desc-reconstruction_T1w.nii.gz",
+        "  braing3n reconstruct sub-01_T1w.nii.gz -o out",
+    ), _add_scan),
+    "generate": ("Draw new brains from noise under conditions", _manual(
+        "On the atlas grid; conditions that are not set are unknown to the model.",
+        "", "  braing3n generate --set disease=AD --set age=80 --count 2 -o out\n"
+        "writes sub-synthetic01_space-SRI24_desc-generated_T1w.nii.gz, ... and probes.json.",
+    ), _generate),
+    "counterfactual": ("Edit the scan: the same brain under other conditions", _manual(
+        "Changes only what --set names; the patient's own detail is kept. Without --set the output equals\n"
+        "the input voxel for voxel.",
+        _PAIR.format("counterfactual", ""),
+        "  braing3n counterfactual sub-01_T1w.nii.gz --set disease=AD --set age=80 -o out\n"
+        "  braing3n counterfactual sub-01_T1w.nii.gz --given disease=HC --given age=61 --set disease=AD -o out",
+    ), _counterfactual),
+    "forecast": ("Move the scan in time", _manual(
+        "An ensemble per horizon: its mean is the forecast, its spread the uncertainty. What is not given\n"
+        "about the patient is read by the probes, and the result says so.",
+        _PAIR.format("forecast_years-5", "_years-5") +
+        "\n  sub-01_space-{native,SRI24}_desc-uncertainty_years-5_T1w.nii.gz   spread at the furthest horizon"
+        "\n  forecast.json                   what the probes read at each horizon, with 5-95 % intervals",
+        "  braing3n forecast sub-01_T1w.nii.gz --age 72 --sex F --disease MCI --years 1 2 5 -o out\n"
+        "  braing3n forecast sub-01_T1w.nii.gz --years 0.5 10 --samples 16 --seed 7 -o out",
+    ), _forecast),
+    "capabilities": ("Say what this installation and this checkpoint can do", _manual(
+        "Vocabularies, ranges, verbs, brain extraction backends, probes with their quality, device and why.",
+        "", "  braing3n capabilities\n  braing3n capabilities --json",
+    ), _nothing),
+    "demo": ("Run everything on one scan and write a report with pictures", _manual(
+        "Preprocess, probe, reconstruct, counterfactual (disease=AD) and forecast (1, 2, 5, 10 years).\n"
+        "Without SCAN it takes ICBM152, the average of 152 young adults that the nilearn package carries.",
+        "", "  braing3n demo\n  braing3n demo sub-01_T1w.nii.gz -o demo_output\n"
+        "writes report.html, pictures/, and the files of the other verbs in one folder each.",
+    ), _demo),
+    "run": ("Run a request that a program wrote as JSON", _manual(
+        "For programs. Fields are those of braing3n_core.schema; an unknown field is refused by name.",
+        "", '  echo \'{"kind": "counterfactual", "input": "T1.nii.gz", "target": {"disease": "AD"}}\' > request.json\n'
+        "  python -m braing3n_core run request.json -o out --json\n"
+        "stderr: one {\"progress\": fraction, \"message\": text} a line; stdout: one object, the result or\n"
+        "{\"error\": {\"code\", \"message\", \"hint\"}}. SIGINT and SIGTERM cancel: exit code 130.",
+    ), _request_file),
+}

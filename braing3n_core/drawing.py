@@ -1,0 +1,88 @@
+"""Decoding without editing: the reconstruction of a scan, and new brains from noise.
+
+Legend: N = 1200 tokens, C latent channels; X Y Z voxels of the model grid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from .atlas import ATLAS_AFFINE, to_atlas_grid, to_model_grid
+from .conditioning import latent_probes
+from .generation.flow import DEFAULT_SHIFT
+from .generation.guidance import Contrast, Guidance, guide
+from .generation.sampling import integrate, noise, time_grid
+from .inference import Inference
+from .outcomes import Encoded, Generated, Reconstruction
+from .preprocess.intensity import to_model
+from .progress import Cancel, Progress, part
+from .rendering import Renderer
+from .schema import GenerateRequest, Reading
+from .volume import Volume
+
+CHANNELS = 32
+BRIGHTEST = 1000.0
+"""Intensity that the brightest percent of a generated brain gets; MRI has no unit of its own."""
+
+
+def reconstruct(encoded: Encoded, decoded: np.ndarray, renderer: Renderer) -> Reconstruction:
+    """The decoded scan (X,Y,Z) rendered, with its error inside the brain in z-scored intensities."""
+    inside = to_model_grid(encoded.preprocessed.mask.array) > 0
+    truth = to_model(encoded.preprocessed.volume.array)[0][inside]
+    mse = float(np.square(decoded[inside] - truth).mean())
+    peak = float(truth.max() - truth.min())
+    psnr = 10 * np.log10(peak**2 / max(mse, 1e-12))  # JSON has no infinity
+    return Reconstruction(renderer.full(decoded), mse, float(psnr))
+
+
+def generate(inference: Inference, request: GenerateRequest, progress: Progress, cancel: Cancel | None) -> Generated:
+    """Draw ``request.count`` brains, one after the other; sample i depends on the seed and i alone."""
+    conditions = {**dataclasses.asdict(request.conditions)}
+    conditions["modality"] = conditions["modality"] or "T1"  # the generator never saw an unknown contrast
+    volumes, latents, readings = [], [], []
+    for index in range(request.count):
+        share = part(progress, index / request.count, (index + 1) / request.count)
+        latents.append(_draw(inference, request, conditions, index, share, cancel))
+        volumes.append(_volume(inference.decode(latents[-1]), conditions["modality"], index))
+        readings.append(_readings(inference, latents[-1], conditions["modality"]))
+    return Generated(tuple(volumes), np.stack(latents), tuple(readings))
+
+
+def _draw(
+    inference: Inference, request: GenerateRequest, conditions: dict[str, object], index: int, progress: Progress,
+    cancel: Cancel | None,
+) -> np.ndarray:
+    """Latents (N,C) of one sample."""
+    import torch
+
+    from .models.layers import NUM_TOKENS
+
+    given = inference.conditions("dit", [conditions])
+    contrasts = [Contrast(given.null(), Guidance(request.guidance_scale))]
+    start = noise((NUM_TOKENS, CHANNELS), request.seed, index)[None].to(inference.device)
+    with torch.inference_mode():
+        velocity = guide(inference.velocity("dit"), given, contrasts)
+        end = integrate(
+            velocity, start, time_grid(request.num_steps, DEFAULT_SHIFT), "ab2", progress=progress, cancel=cancel
+        )
+    result: np.ndarray = end[0].cpu().numpy()
+    return result
+
+
+def _volume(decoded: np.ndarray, modality: str, index: int) -> Volume:
+    """A z-scored volume (X,Y,Z) as intensities from 0 on the atlas grid."""
+    # The background is the commonest value of a z-scored brain volume: that is where 0 belongs.
+    counts, edges = np.histogram(decoded, bins=512)
+    floor = float(edges[np.argmax(counts) + 1])
+    scale = BRIGHTEST / max(float(np.percentile(decoded, 99)) - floor, 1e-6)
+    intensities = np.maximum((decoded - floor) * scale, 0).astype(np.float32)
+    return Volume.from_array(to_atlas_grid(intensities), ATLAS_AFFINE, modality=modality, name=f"sample-{index + 1}")
+
+
+def _readings(inference: Inference, latents: np.ndarray, modality: str) -> tuple[Reading, ...]:
+    if not inference.parts.has("probes"):
+        return ()
+    panel = latent_probes(inference.parts.probes)
+    return tuple(panel.read(latents, np.zeros(0, np.float32), modality))

@@ -1,0 +1,69 @@
+"""The networks as functions of arrays: encode, decode, and conditional velocities for the samplers.
+
+Legend: B batch, N = 1200 tokens, C latent channels, D encoder width; X Y Z voxels of the model grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .generation.guidance import ConditionalVelocity
+from .loading import Parts
+from .models.conditions import ConditionBatch
+
+if TYPE_CHECKING:
+    from .models.dit import DiT
+
+
+class Inference:
+    """Calls the parts of one checkpoint set without gradients, on their device and in their precision."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.device = parts.runtime.device
+
+    @torch.inference_mode()
+    def encode(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A z-scored volume (X,Y,Z) -> tokens (N,D) and standardised latents (N,C), float32."""
+        volume = torch.from_numpy(np.ascontiguousarray(array))[None, None].to(self.device)
+        with self.parts.runtime.autocast():
+            tokens = self.parts.encoder(volume)
+        tokens = tokens.float()  # the projection stays float32: probes and edits read its small differences
+        latents = self.parts.tokenizer.project(tokens)
+        return tokens[0].cpu().numpy(), latents[0].cpu().numpy()
+
+    @torch.inference_mode()
+    def decode(self, latents: np.ndarray | Tensor) -> np.ndarray:
+        """Standardised latents (N,C) -> a z-scored volume (X,Y,Z), float32. One volume at a time bounds the memory."""
+        z = torch.as_tensor(latents).to(self.device)[None]
+        with self.parts.runtime.autocast():
+            return self.parts.tokenizer.decode(z)[0, 0].cpu().numpy()
+
+    def latents_tensor(self, latents: np.ndarray) -> Tensor:
+        """Latents (N,C) on the device."""
+        return torch.from_numpy(latents).to(self.device)
+
+    def conditions(self, kind: str, rows: Sequence[Mapping[str, Any]]) -> ConditionBatch:
+        """Rows of name -> word, number or None as the part ``kind`` (dit or forecaster) wants them."""
+        return ConditionBatch.from_rows(self._transformer(kind).spec, rows).to(self.device)
+
+    def velocity(self, kind: str, context: Tensor | None = None) -> ConditionalVelocity:
+        """The velocity of a part for the samplers. context: the baseline's latents (N,C) of a forecast."""
+        model = self._transformer(kind)
+
+        def conditional(x: Tensor, t: Tensor, conds: Sequence[ConditionBatch]) -> Tensor:
+            rows = len(x) // len(conds)
+            batch = ConditionBatch.cat([c if len(c) == rows else c.expand(rows) for c in conds])
+            beside = None if context is None else context.expand(len(x), *context.shape)
+            velocity: Tensor = model(x, t, batch, beside)
+            return velocity
+
+        return conditional
+
+    def _transformer(self, kind: str) -> DiT:
+        return self.parts.dit if kind == "dit" else self.parts.forecaster

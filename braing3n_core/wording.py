@@ -1,0 +1,46 @@
+"""Readings in words, for tables on a screen and on a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .schema import Reading
+
+
+def number(value: float | str, unit: str = "") -> str:
+    """A value with its unit."""
+    text = value if isinstance(value, str) else f"{value:.1f}"
+    return f"{text} {unit}".strip()
+
+
+def value_text(reading: Reading) -> str:
+    """The reading with its unit."""
+    return number(reading.value, reading.unit)
+
+
+def certainty_text(reading: Reading) -> str:
+    """The interval of a regression or the leading probabilities of a classification."""
+    if reading.interval is not None:
+        low, high = reading.interval
+        return f"{low:.1f} to {high:.1f} ({reading.level:.0%} interval)"
+    ranked = sorted((reading.probabilities or {}).items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {share:.0%}" for name, share in ranked[:3])
+
+
+def quality_text(reading: Reading) -> str:
+    """The probe's own quality in one line."""
+    return quality_line(reading.quality)
+
+
+def quality_line(quality: dict[str, Any]) -> str:
+    """The numbers of a probe and where they were measured: ``mae 4.2, r2 0.9 (held-out phantoms)``."""
+    numbers = ", ".join(
+        f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in quality.items() if name != "data" and not isinstance(value, dict | list)
+    )
+    return f"{numbers} ({quality['data']})" if quality.get("data") else numbers
+
+
+def familiar_text(reading: Reading) -> str:
+    """Whether the scan resembles the training data, with the score and its limit."""
+    return f"{'yes' if reading.in_distribution else 'NO'} ({reading.ood_score:.2f}, limit 1)"
