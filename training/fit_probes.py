@@ -50,7 +50,7 @@ def fit_panel(data: LatentSet) -> ProbePanel:
         probes.append(classification_probe(task, "latents", fit, words, modalities=("T1",)))
     probes.append(_modality_probe(data, latents, subjects))
     everything = np.arange(0, len(records), max(1, len(records) // 800))
-    familiarity = fit_familiarity(Design.of(latents[everything]), subjects[everything])
+    familiarity = fit_familiarity(Design.of(latents[everything]), subjects[everything], components=3)
     return ProbePanel(tuple(probes), familiarity)
 
 
