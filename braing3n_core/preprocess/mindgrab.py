@@ -135,7 +135,7 @@ def _normalise_gelu_(x: torch.Tensor) -> None:
     for slab in slabs:
         values = slab.float()
         total += values.sum(0)
-        squares += values.square_().sum(0)
+        squares += values.square().sum(0)  # not in place: of a float32 slab, ``values`` is the slab itself
     count = slabs.shape[0] * slabs.shape[1]
     mean = total / count
     scale = (squares / count - mean**2).clamp_min(0.0).add(_NORM_EPSILON).rsqrt()
