@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def patient(test_data: Path, suffix: str) -> tuple[Volume, np.ndarray]:
     [
         ("ds002748/sub-01/anat/sub-01_T1w.nii.gz", "stripped"),
         ("sri24/derived_sri24_T1_brats_LPS.nii.gz", "registered"),
-        ("ms_patient01/study1_T1W.nii.gz", "native"),
+        ("ms_patient01/study1_T1W.nii.gz", "defaced"),
         ("whole_head_T1/brainchop_t1_crop.nii.gz", "native"),
         ("whole_head_T1/pumi_sub-001_T1w_2mm.nii.gz", "native"),
         ("whole_head_T1/ixi_2mm/IXI012-HH-1211-T1_ds.nii.gz", "native"),
@@ -78,6 +79,17 @@ def test_a_real_head_declared_stripped_is_refused(test_data: Path) -> None:
     scan = Volume.load(test_data / TUMOUR / "sub-FG6692_T1w.nii.gz")
     with pytest.raises(PreprocessError, match="--stage native"):
         preprocess(scan, PreprocessOptions(stage="stripped"))
+
+
+@pytest.mark.slow
+def test_a_real_dicom_series_in_implicit_vr_is_a_defaced_head(test_data: Path, tmp_path: Path) -> None:
+    with tarfile.open(test_data / "dicom_T1" / "dicoms.tar.xz") as packed:
+        packed.extractall(tmp_path, filter="data")
+    scan = Volume.load(tmp_path / "dicoms", modality="T1")
+    assert scan.shape == (274, 384, 384) and scan.description.startswith("DICOM")
+    np.testing.assert_allclose(scan.spacing_mm, (0.7, 0.667, 0.667), atol=1e-3)
+    evidence = examine(scan, load_template().mask)
+    assert evidence.suggested == "defaced" and evidence.from_dicom
 
 
 @pytest.mark.slow

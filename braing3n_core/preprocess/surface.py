@@ -175,8 +175,9 @@ def _crossings(corners: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.nda
     a, b, c = (corners[face, k] for k in range(3))
     point = np.stack([x, y], axis=1) - a[:, :2]
     area = _cross(b - a, c - a)
-    share_b, share_c = _cross(point, c - a) / area, _cross(b - a, point) / area
-    hit = (share_b >= 0) & (share_c >= 0) & (share_b + share_c <= 1)
+    safe = np.where(area == 0, np.inf, area)  # upright triangles are never pierced
+    share_b, share_c = _cross(point, c - a) / safe, _cross(b - a, point) / safe
+    hit = (area != 0) & (share_b >= 0) & (share_c >= 0) & (share_b + share_c <= 1)
     height = a[:, 2] + share_b * (b - a)[:, 2] + share_c * (c - a)[:, 2]
     return (x * shape[1] + y)[hit], height[hit], np.sign(area[hit]).astype(np.int32)
 
