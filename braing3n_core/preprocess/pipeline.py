@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +25,7 @@ from .intensity import N4_ITERATIONS, N4_SPACING_MM, N4_TOLERANCE, n4_bias_field
 from .masks import dice, head_mask, volume_ml
 from .record import PreprocessRecord, Step, as_matrix
 from .spatial import REGISTRATION_SPACING_MM, register_affine, resample, to_grid
-from .stage import Evidence, brain_of_stripped, decide_stage, examine
+from .stage import UNBIASED, Evidence, brain_of_stripped, decide_stage, examine, skull_stage
 from .template import Template, load_template
 
 BRAIN_ML_EXPECTED = (800.0, 2100.0)
@@ -86,12 +86,13 @@ class _Choices:
 
 
 def preprocess(
-    volume: Volume, options: PreprocessOptions, *, mask: Volume | None = None, progress: Progress = silent,
-    cancel: Cancel | None = None,
+    volume: Volume, options: PreprocessOptions, *, mask: Volume | None = None,
+    sidecar: Mapping[str, Any] | None = None, progress: Progress = silent, cancel: Cancel | None = None,
 ) -> Preprocessed:
     """Bring a scan onto the atlas grid.
 
     volume: any grid and orientation. mask: brain mask on the scan's grid (else ``options.mask``, a path).
+    sidecar: the scan's BIDS JSON, whose ``SkullStripped`` is evidence.
     Raises PreprocessError (stage, mask, registration), DependencyError (a needed package or file), Cancelled.
     """
     run = _Run(progress, cancel)
@@ -100,10 +101,11 @@ def preprocess(
         mask = Volume.load(options.mask)
     with run.step("stage", {}, (0.0, 0.05)):
         template = load_template(options.template)
-        evidence = examine(volume, template.mask)
+        evidence = examine(volume, template.mask, sidecar)
         stage = decide_stage(options.stage, evidence, mask_given=mask is not None)
-        extractor, reason = choose_extractor(options.brain, stage, template, mask)
-    bias = _bias(run, volume, stage, options.n4)
+        skull = skull_stage(stage, evidence)
+        extractor, reason = choose_extractor(options.brain, skull, template, mask)
+    bias = _bias(run, volume, _n4_skipped(stage, options.n4), skull)
     corrected = volume if bias is None else volume.with_array(volume.array / bias.array)
     inside = _brain(run, corrected, extractor)
     stripped = volume.with_array(np.where(inside, np.maximum(corrected.array, 0.0), 0.0))
@@ -147,13 +149,20 @@ def _modality(wanted: str) -> str:
     return wanted
 
 
-def _bias(run: _Run, volume: Volume, stage: str, wanted: bool) -> Volume | None:
-    if not wanted or stage == "registered":
-        run.skip("N4 bias field", "not asked for" if not wanted else "the scan is registered")
+def _n4_skipped(stage: str, wanted: bool) -> str | None:
+    """Why N4 is not run; None when it is."""
+    if not wanted:
+        return "not asked for"
+    return f"the scan is {stage}" if stage in UNBIASED else None
+
+
+def _bias(run: _Run, volume: Volume, skipped: str | None, skull: str) -> Volume | None:
+    if skipped is not None:
+        run.skip("N4 bias field", skipped)
         return None
     parameters = {"spacing_mm": N4_SPACING_MM, "iterations": list(N4_ITERATIONS), "tolerance": N4_TOLERANCE}
     with run.step("N4 bias field", parameters, (0.05, 0.2)):
-        inside = head_mask(volume) if stage == "native" else brain_of_stripped(volume)
+        inside = head_mask(volume) if skull == "native" else brain_of_stripped(volume)
         return n4_bias_field(volume, inside)
 
 

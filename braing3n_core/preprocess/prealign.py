@@ -1,4 +1,7 @@
-"""A first affine for the registration: both brains blurred, their greys related by a cubic, least squares.
+"""A first affine for the registration: both brains blurred, one's greys predicted from the other's, least squares.
+
+Predicted are the fixed greys by a polynomial in the moving greys and in the blurred outline of the moving brain: the
+outline tells a dark rim from the blurred edge of a bright one, so that the contrasts may differ.
 
 ANTs climbs to the nearest top of mutual information; started a few millimetres and degrees away it can stop on a lower
 one. This start has no such steps to stumble over, costs about a second, and is exact arithmetic: no samples are drawn.
@@ -24,12 +27,15 @@ RADIUS_MM = 100.0
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """The fixed brain's points and greys, the moving brain and its gradient per mm. points: (P,3) RAS mm."""
+    """The fixed brain's points and greys; the moving brain's grids. points: (P,3) RAS mm.
+
+    channels: (8,X,Y,Z), the moving greys, its outline, and the gradients of both per mm. affine: of the channels.
+    """
 
     points: np.ndarray
     greys: np.ndarray
-    moving: Volume
-    slopes: np.ndarray
+    channels: np.ndarray
+    affine: np.ndarray
 
     @property
     def middle(self) -> np.ndarray:
@@ -46,12 +52,13 @@ def prealign(moving: Volume, fixed: Volume, guess: np.ndarray) -> np.ndarray:
 
 
 def _pair(moving: Volume, fixed: Volume, blur_mm: float) -> _Pair:
-    small = [_blurred(volume, blur_mm) for volume in (moving, fixed)]
-    array, affine = small[1].array, small[1].affine
-    near = np.argwhere(array > 0.02 * array.max())
-    points = near @ affine[:3, :3].T + affine[:3, 3]
-    slopes = np.stack(np.gradient(small[0].array, SPACING_MM), axis=-1)
-    return _Pair(points, array[tuple(near.T)].astype(float), small[0], slopes)
+    target = _blurred(fixed, blur_mm)
+    near = np.argwhere(target.array > 0.02)
+    points = near @ target.affine[:3, :3].T + target.affine[:3, 3]
+    greys, outline = (_blurred(v, blur_mm) for v in (moving, moving.with_array((moving.array > 0).astype(np.float32))))
+    slopes = [np.gradient(v.array, SPACING_MM) for v in (greys, outline)]
+    channels = np.stack([greys.array, outline.array, *slopes[0], *slopes[1]])
+    return _Pair(points, target.array[tuple(near.T)].astype(float), channels, greys.affine)
 
 
 def _blurred(volume: Volume, blur_mm: float) -> Volume:
@@ -84,24 +91,31 @@ def _descend(pair: _Pair, start: np.ndarray) -> np.ndarray:
 def _linearised(pair: _Pair, fixed_to_moving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the moving greys leave unexplained (P,), and how the explained part changes with the parameters (P,12)."""
     at = pair.points @ fixed_to_moving[:3, :3].T + fixed_to_moving[:3, 3]
-    greys, slopes = _sample(pair, at)
-    powers = greys[:, None] ** np.arange(4)
-    cubic = np.linalg.lstsq(powers, pair.greys, rcond=None)[0]
-    gain = powers[:, :3] @ (cubic[1:] * np.arange(1, 4))
-    pull = gain[:, None] * (slopes @ fixed_to_moving[:3, :3])
+    values = _sample(pair, at)
+    terms, by_grey, by_outline = _polynomial(values[0], values[1])
+    weights = np.linalg.lstsq(terms, pair.greys, rcond=None)[0]
+    slopes = (by_grey @ weights)[:, None] * values[2:5].T + (by_outline @ weights)[:, None] * values[5:8].T
+    pull = slopes @ fixed_to_moving[:3, :3]
     arms = np.concatenate([(pair.points - pair.middle) / RADIUS_MM, np.ones((len(at), 1))], axis=1)
-    return pair.greys - powers @ cubic, (pull[:, :, None] * arms[:, None, :]).reshape(len(at), 12)
+    return pair.greys - terms @ weights, (pull[:, :, None] * arms[:, None, :]).reshape(len(at), 12)
 
 
-def _sample(pair: _Pair, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Greys (P,) and their gradient (P,3) at world points; 0 outside."""
+def _polynomial(grey: np.ndarray, outline: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The terms (P,7) of the prediction, and their derivatives by grey and by outline."""
+    one, none = np.ones_like(grey), np.zeros_like(grey)
+    terms = (one, grey, grey**2, grey**3, outline, outline**2, grey * outline)
+    by_grey = (none, one, 2 * grey, 3 * grey**2, none, none, outline)
+    by_outline = (none, none, none, none, one, 2 * outline, grey)
+    return np.stack(terms, axis=1), np.stack(by_grey, axis=1), np.stack(by_outline, axis=1)
+
+
+def _sample(pair: _Pair, points: np.ndarray) -> np.ndarray:
+    """The channels (8,P) at world points; 0 outside."""
     from scipy import ndimage
 
-    inverse = np.linalg.inv(pair.moving.affine)
+    inverse = np.linalg.inv(pair.affine)
     voxels = (points @ inverse[:3, :3].T + inverse[:3, 3]).T
-    channels = [pair.moving.array, *np.moveaxis(pair.slopes, -1, 0)]
-    values = [ndimage.map_coordinates(channel, voxels, order=1, output=float) for channel in channels]
-    return values[0], np.stack(values[1:], axis=-1)
+    return np.stack([ndimage.map_coordinates(c, voxels, order=1, output=float) for c in pair.channels])
 
 
 def _as_affine(step: np.ndarray, middle: np.ndarray) -> np.ndarray:
