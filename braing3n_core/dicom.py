@@ -140,7 +140,8 @@ def _check_one_geometry(slices: list[_Slice]) -> None:
     first = slices[0]
     for one in slices[1:]:
         for what, same in (
-            ("size", one.size == first.size), ("voxel size", np.allclose(one.spacing[:2], first.spacing[:2], atol=1e-3)),
+            ("size", one.size == first.size),
+            ("voxel size", np.allclose(one.spacing[:2], first.spacing[:2], atol=1e-3)),
             ("orientation", np.allclose(one.direction, first.direction, atol=1e-3)),
         ):
             if not same:

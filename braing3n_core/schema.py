@@ -70,7 +70,7 @@ class PreprocessOptions:
 
 @dataclass(frozen=True)
 class Request:
-    """What every request on a scan carries. input: path of a NIfTI-1 or NRRD volume, or of the folder of a DICOM series."""
+    """What every request on a scan carries. input: path of a NIfTI-1 or NRRD volume, or a DICOM series' folder."""
 
     input: str
     preprocess: PreprocessOptions = field(default_factory=PreprocessOptions)

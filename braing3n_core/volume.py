@@ -174,7 +174,7 @@ def _extension(path: Path) -> str:
         )
     raise VolumeError(
         "volume.format", f"{path.suffix or 'A name without extension'} is not a known format.",
-        f"Known extensions: {', '.join(EXTENSIONS)}. Convert the scan first (for DICOM: give the folder of the series).",
+        f"Known extensions: {', '.join(EXTENSIONS)}. Convert the scan first (DICOM: give the folder of the series).",
     )
 
 

@@ -31,7 +31,7 @@ _NORM_EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class MindGrab:
-    """The backend ``mindgrab``. weights: path of the safetensors file; None searches, and fetches when it is asked for."""
+    """The backend ``mindgrab``. weights: path of the safetensors file; None searches, and fetches when asked for."""
 
     weights: str | Path | None = None
     name: str = "mindgrab"

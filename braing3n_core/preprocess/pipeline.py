@@ -15,23 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from ..atlas import ATLAS_AFFINE, ATLAS_SHAPE, to_atlas_grid, to_model_grid
+from ..atlas import ATLAS_AFFINE, ATLAS_SHAPE
 from ..errors import PreprocessError
 from ..progress import Cancel, Progress, part, silent
 from ..schema import MODALITIES, PreprocessOptions, nearest
 from ..volume import Volume
 from .brain import BrainExtractor, choose_extractor
 from .intensity import N4_ITERATIONS, N4_SPACING_MM, N4_TOLERANCE, n4_bias_field
-from .masks import dice, head_mask, volume_ml
+from .masks import head_mask
+from .quality import Outcome, cropped_voxels, measure, warnings
 from .record import PreprocessRecord, Step, as_matrix
 from .spatial import REGISTRATION_SPACING_MM, register_affine, resample, to_grid
 from .stage import UNBIASED, Evidence, brain_of_stripped, decide_stage, examine, skull_stage
 from .template import Template, load_template
-
-BRAIN_ML_EXPECTED = (800.0, 2100.0)
-TEMPLATE_DICE_EXPECTED = 0.85
-DETERMINANT_EXPECTED = (0.5, 2.0)
-CROPPED_VOXELS_EXPECTED = 500
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,8 @@ def preprocess(
     with run.step("resampling", {"order": 1, "grid": list(ATLAS_SHAPE)}, (0.95, 1.0)):
         on_atlas, atlas_mask = _onto_atlas(stripped, inside, native_to_atlas)
     choices = _Choices(modality, options.stage, stage, evidence, extractor.name, reason, template)
-    record = _record(volume, choices, native_to_atlas, (inside, atlas_mask), run.steps)
+    outcome = Outcome(inside, volume.affine, on_atlas, atlas_mask, native_to_atlas, template)
+    record = _record(volume, choices, outcome, run.steps)
     progress(1.0, "preprocessed")
     return Preprocessed(
         volume=Volume.from_array(on_atlas, ATLAS_AFFINE, modality=modality, name=volume.name),
@@ -191,38 +188,18 @@ def _onto_atlas(stripped: Volume, inside: np.ndarray, native_to_atlas: np.ndarra
 
 
 def _record(
-    volume: Volume, choices: _Choices, native_to_atlas: np.ndarray, masks: tuple[np.ndarray, np.ndarray],
-    steps: list[Step],
+    volume: Volume, choices: _Choices, outcome: Outcome, steps: list[Step]
 ) -> PreprocessRecord:
-    native_mask, atlas_mask = masks
-    kept = to_atlas_grid(to_model_grid(atlas_mask))
-    cropped = int(np.count_nonzero(atlas_mask & ~kept))
-    quality = {
-        "brain_ml": round(volume_ml(native_mask, volume.affine), 1),
-        "template_dice": round(dice(atlas_mask, choices.template.mask), 4),
-        "determinant": round(float(np.linalg.det(native_to_atlas[:3, :3])), 4),
-    }
+    found = measure(outcome)
     return PreprocessRecord(
         modality=choices.modality, declared_stage=choices.declared_stage, stage=choices.stage,
         evidence=choices.evidence.to_dict(), brain_backend=choices.brain_backend, brain_reason=choices.brain_reason,
         template=choices.template.identifier, template_sha256=choices.template.sha256,
-        native_to_atlas=as_matrix(native_to_atlas), input_shape=volume.shape, input_affine=as_matrix(volume.affine),
-        cropped_brain_voxels=cropped, quality=quality, steps=tuple(steps), warnings=_warnings(quality, cropped),
-        versions=_versions(),
+        native_to_atlas=as_matrix(outcome.native_to_atlas), input_shape=volume.shape,
+        input_affine=as_matrix(volume.affine),
+        cropped_brain_voxels=cropped_voxels(outcome.atlas_mask), quality=found, steps=tuple(steps),
+        warnings=warnings(found), versions=_versions(),
     )
-
-
-def _warnings(quality: dict[str, float], cropped: int) -> tuple[str, ...]:
-    found = []
-    for name, unit, (low, high) in (
-        ("brain_ml", " ml", BRAIN_ML_EXPECTED), ("template_dice", "", (TEMPLATE_DICE_EXPECTED, 1.0)),
-        ("determinant", "", DETERMINANT_EXPECTED),
-    ):
-        if not low <= quality[name] <= high:
-            found.append(f"{name} is {quality[name]:g}{unit}, expected {low:g} to {high:g}: look at the brain mask.")
-    if cropped > CROPPED_VOXELS_EXPECTED:
-        found.append(f"{cropped} brain voxels lie outside the model grid: look at the registration.")
-    return tuple(found)
 
 
 def _versions() -> dict[str, str]:

@@ -21,6 +21,8 @@ BLUR_MM = (6.0, 3.0)
 """Standard deviations of the blur, coarse to fine."""
 ITERATIONS = 20
 DAMPING = 1e-3
+MOST_DEGREES, MOST_STRETCH = 40.0, 1.5
+"""Beyond them nothing is believed."""
 RADIUS_MM = 100.0
 """Scale of the coordinates, so that a unit of each of the 12 parameters moves voxels about as far."""
 
@@ -44,11 +46,28 @@ class _Pair:
 
 
 def prealign(moving: Volume, fixed: Volume, guess: np.ndarray) -> np.ndarray:
-    """A better ``guess`` (4x4, moving -> fixed, RAS): never one whose greys explain the fixed ones less well."""
+    """A better ``guess`` (4x4, moving -> fixed, RAS), or the guess itself when what is found is no pose of a head.
+
+    The greys of half a brain are explained best by turning it on its side; a scan stands upright in its world.
+    """
     fixed_to_moving = np.linalg.inv(guess)
     for blur in BLUR_MM:
         fixed_to_moving = _descend(_pair(moving, fixed, blur), fixed_to_moving)
-    return np.linalg.inv(fixed_to_moving)
+    found = np.linalg.inv(fixed_to_moving)
+    plausible = rotation_degrees(found) <= MOST_DEGREES and stretch(found) <= MOST_STRETCH
+    return found if plausible else np.asarray(guess, dtype=float)
+
+
+def rotation_degrees(affine: np.ndarray) -> float:
+    """The angle by which an affine (4x4) turns, apart from its scaling and shear."""
+    left, _, right = np.linalg.svd(affine[:3, :3])
+    return float(np.degrees(np.arccos(np.clip((np.trace(left @ right) - 1) / 2, -1.0, 1.0))))
+
+
+def stretch(affine: np.ndarray) -> float:
+    """How much more an affine (4x4) stretches along its strongest axis than along its weakest."""
+    lengths = np.linalg.svd(affine[:3, :3], compute_uv=False)
+    return float(lengths[0] / lengths[-1])
 
 
 def _pair(moving: Volume, fixed: Volume, blur_mm: float) -> _Pair:

@@ -110,8 +110,9 @@ def register_affine(
     """Affine moving -> fixed (4x4, RAS world to RAS world), by ANTs with mutual information on a 2 mm pair.
 
     fixed_mask: where to measure, in fixed's grid. initial: a first guess, moving -> fixed; None makes one from the
-    centres of what is brighter than zero and the blurred brains (``prealign.py``). The same input gives the same bits: ANTs runs in a child process on one thread with a
-    fixed seed (its Python package ignores ``random_seed``), which also lets a cancelled run stop at once.
+    centres of what is brighter than zero and the blurred brains (``prealign.py``). The same input gives the same bits:
+    ANTs runs in a child process on one thread with a fixed seed (its Python package ignores ``random_seed``), which
+    also lets a cancelled run stop at once.
 
     Raises DependencyError without antspyx, PreprocessError when the registration fails.
     """

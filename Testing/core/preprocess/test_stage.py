@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from braing3n_core.errors import PreprocessError
 from braing3n_core.dicom import DICOM_DESCRIPTION
+from braing3n_core.errors import PreprocessError
 from braing3n_core.preprocess.stage import decide_stage, examine, skull_stage
 from braing3n_core.volume import Volume
 
