@@ -19,7 +19,6 @@ from braing3n_core.outcomes import Encoded
 from braing3n_core.preprocess.pipeline import Preprocessed
 from braing3n_core.preprocess.record import as_matrix
 from braing3n_core.preprocess.spatial import to_grid
-from braing3n_core.probes import ProbePanel
 from braing3n_core.progress import Cancel
 from braing3n_core.schema import (
     Conditions,
@@ -333,34 +332,6 @@ def test_capabilities_tell_what_a_form_needs_and_load_no_weights(tiny_checkpoint
     assert {p["task"] for p in facts["probes"]} >= {"age", "sex", "disease", "modality"}
     assert facts["brain_backends"]["template"]["why"] and facts["checkpoint"]["licence"] == "Apache-2.0"
     assert not {"encoder", "tokenizer", "dit", "forecaster"} & set(vars(engine.parts))
-
-
-def test_describing_an_installation_reads_no_template_and_opens_no_connection(
-    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("BRAING3N_MINDGRAB_WEIGHTS", raising=False)
-    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("A connection was opened."))
-    monkeypatch.setattr("braing3n_core.volume.Volume.from_array", lambda *_, **__: pytest.fail("A volume was made."))
-    backends = Engine(tiny_checkpoint).capabilities()["brain_backends"]
-    assert not backends["mindgrab"]["available"] and "by name" in backends["mindgrab"]["why"]
-    assert backends["template"]["available"] and "ICBM152" in backends["template"]["why"]
-
-
-def test_a_probe_fitted_on_t1_alone_is_not_read_from_another_contrast(
-    tiny_checkpoint: Path, encoded: Encoded
-) -> None:
-    engine = Engine(tiny_checkpoint, "cpu")
-    probes = [dataclasses.replace(p, modalities=("T1",) if p.task == "age" else ()) for p in engine.parts.probes.probes]
-    engine.parts.probes = ProbePanel(tuple(probes))
-    scan = encoded.preprocessed
-    for modality, read in (("T1", True), ("T2", False)):
-        volume = dataclasses.replace(scan.volume, modality=modality)
-        seen = dataclasses.replace(encoded, preprocessed=dataclasses.replace(scan, volume=volume))
-        assert ("age" in {r.task for r in engine.probe(seen)}) is read
-        edit = engine.counterfactual(seen, counterfactual(Path("scan.nii.gz"), target=Conditions()))
-        assert ("age" in {effect.task for effect in edit.effects}) is read
-        assert "sex" in {effect.task for effect in edit.effects}
 
 
 def test_a_checkpoint_without_a_part_says_which_verb_it_lacks(tmp_path: Path) -> None:

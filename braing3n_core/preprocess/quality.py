@@ -75,16 +75,16 @@ def cropped_voxels(atlas_mask: np.ndarray) -> int:
 def similarity(on_atlas: np.ndarray, template: Template) -> float:
     """Normalised mutual information with the template in its brain: 1 for unrelated greys, 2 for the same ones."""
     inside = template.mask
-    levels = [_ranks(np.asarray(a)[inside]) for a in (on_atlas, template.volume.array)]
-    joint = np.histogram2d(*levels, bins=_BINS, range=[(0, 1), (0, 1)])[0]
-    joint /= joint.sum()
+    found, wanted = (_levels(np.asarray(a)[inside]) for a in (on_atlas, template.volume.array))
+    joint = np.bincount(found * _BINS + wanted, minlength=_BINS**2).reshape(_BINS, _BINS) / max(len(found), 1)
     both = _entropy(joint)
     return (_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / both if both > 0 else 2.0
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Greys from 0 to 1, the brightest percent together."""
-    return np.clip(values / max(float(np.percentile(values, 99)), 1e-9), 0.0, 1.0)
+def _levels(values: np.ndarray) -> np.ndarray:
+    """Greys as levels from 0 to 31, the brightest percent together."""
+    share = np.clip(values / max(float(np.percentile(values, 99)), 1e-9), 0.0, 1.0)
+    return np.minimum(share * _BINS, _BINS - 1).astype(np.int64)
 
 
 def _entropy(shares: np.ndarray) -> float:

@@ -45,8 +45,8 @@ class Evidence:
     zero_share: share of voxels exactly 0. border_zero_share: the same on the faces of the box. foreground_ml: filled
     volume that is not 0. largest_share: of the foreground in its largest piece. on_atlas_grid: same shape and affine as
     SRI24. atlas_dice: overlap with the template's brain when on its grid, else None. face_mm: how far a head's face
-    stands before its forehead, None without a head or a view of it. from_dicom: read from a series. sidecar_stripped: what the
-    BIDS sidecar says (``SkullStripped``), None when it says nothing. suggested: the stage that follows.
+    stands before its forehead, None without a head or a view of it. from_dicom: read from a series. sidecar_stripped:
+    what the BIDS sidecar says (``SkullStripped``), None when it says nothing. suggested: the stage that follows.
     """
 
     zero_share: float

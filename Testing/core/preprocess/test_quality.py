@@ -39,7 +39,7 @@ def test_a_crumb_beside_the_brain_is_counted(good: Outcome) -> None:
     ("name", "change"),
     [
         ("brain_ml", {"native_affine": np.diag([2.0, 2, 2, 1])}), ("determinant", {"native_to_atlas": np.eye(4) * 0.5}),
-        ("rotation_degrees", {"native_to_atlas": np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])}),
+        ("rotation_degrees", {"native_to_atlas": np.eye(4)[[0, 2, 1, 3]] * [[1], [1], [-1], [1]]}),
         ("stretch", {"native_to_atlas": np.diag([1.0, 1.9, 1.0, 1.0])}),
     ],
 )
