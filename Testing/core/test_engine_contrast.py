@@ -13,6 +13,8 @@ from braing3n_core.probes import ProbePanel
 from braing3n_core.schema import Conditions, CounterfactualRequest
 from braing3n_core.volume import Volume
 
+KNOWN = Conditions(disease="HC", sex="F", age_years=60.0)
+
 
 @pytest.fixture(scope="module")
 def encoded(tiny_checkpoint: Path, registered_scan: Path) -> Encoded:
@@ -43,6 +45,6 @@ def test_a_probe_fitted_on_t1_alone_is_not_read_from_another_contrast(
         volume = dataclasses.replace(scan.volume, modality=modality)
         seen = dataclasses.replace(encoded, preprocessed=dataclasses.replace(scan, volume=volume))
         assert ("age" in {r.task for r in engine.probe(seen)}) is read
-        edit = engine.counterfactual(seen, CounterfactualRequest("scan.nii.gz", target=Conditions(), source=Conditions(disease="HC", sex="F", age_years=60.0), num_steps=2))
+        edit = engine.counterfactual(seen, CounterfactualRequest("scan.nii.gz", source=KNOWN, num_steps=2))
         assert ("age" in {effect.task for effect in edit.effects}) is read
         assert "sex" in {effect.task for effect in edit.effects}
