@@ -126,7 +126,7 @@ def _counterfactual(answer: Answer, run: Run) -> Iterator[Callable[[], Any]]:
 def _forecast(answer: Answer, run: Run) -> Iterator[Callable[[], Any]]:
     images = [_on(run, i) for i in answer.images_of("forecast")]
     changes = [_on(run, i) for i in answer.images_of("difference")]
-    yield lambda: Timeline.addTimeline(run, images, changes, UNIT)
+    yield from Timeline.timelineSteps(run, images, changes, UNIT)
     for image in answer.images_of("uncertainty"):
         yield lambda i=image: _uncertainty(run, _on(run, i))
     trajectory = answer.tables.get("trajectory", {})

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import slicer
+from braing3n_core.schema import Output
 
 from .Jobs import Image
 from .Scene import Run, addVolume, showAsDifference
-from .Volumes import fillNode, slicerOrder, volumeFromNode
+from .Volumes import fillNode
 
 BASELINE = 0.0
 
 
-def addTimeline(run: Run, images: list[Image], differences: list[Image], unit: str):
-    """One browser with two sequences. All differences have the same limits. Returns (browser, volume, difference)."""
+def timelineSteps(run: Run, images: list[Image], differences: list[Image], unit: str) -> Iterator[Callable[[], Any]]:
+    """Make one browser with two sequences, a volume a step. All differences have the same limits."""
+    limit = max(image.limit for image in differences)
+    yield lambda: addVolume(run, "forecast", run.name(), images[-1])
+    yield lambda: addVolume(run, "difference", run.name("difference"), differences[-1])
+    yield lambda: showAsDifference(run, run.named["difference"], limit, unit)
+    yield lambda: _sequence(run, "sequence", run.name("over years"))
+    yield lambda: _sequence(run, "sequence-difference", run.name("differences over years"))
+    for image in sorted([*images, _nothing(images[0])], key=years):
+        yield lambda i=image: _put(run, "sequence", "forecast", i)
+    for image in sorted([*differences, _nothing(differences[0])], key=years):
+        yield lambda i=image: _put(run, "sequence-difference", "difference", i)
+    yield lambda: _browse(run)
+
+
+def _browse(run: Run) -> None:
+    """The browser that plays both sequences; the nodes made first are what it moves."""
     browser = run.add("vtkMRMLSequenceBrowserNode", run.name("browser"))
-    limit = max([image.limit for image in differences], default=1.0)
-    volume = addVolume(run, "forecast", run.name(), images[-1])
-    difference = addVolume(run, "difference", run.name("difference"), differences[-1])
-    showAsDifference(run, difference, limit, unit)
-    master = _sequence(run, "sequence", run.name("over years"))
-    changes = _sequence(run, "sequence-difference", run.name("differences over years"))
-    _fill(run, master, volume, [_baseline(run, images[0]), *images])
-    _fill(run, changes, difference, [_nothing(differences[0]), *differences])
-    for sequence, proxy in ((master, volume), (changes, difference)):
-        browser.AddSynchronizedSequenceNodeID(sequence.GetID())
-        browser.AddProxyNode(proxy, sequence, False)
-        browser.SetSaveChanges(sequence, False)
+    for sequence, proxy in (("sequence", "forecast"), ("sequence-difference", "difference")):
+        browser.AddSynchronizedSequenceNodeID(run.named[sequence].GetID())
+        browser.AddProxyNode(run.named[proxy], run.named[sequence], False)
+        browser.SetSaveChanges(run.named[sequence], False)
     browser.SetPlaybackRateFps(2.0)
-    browser.SetSelectedItemNumber(master.GetNumberOfDataNodes() - 1)
+    browser.SetSelectedItemNumber(run.named["sequence"].GetNumberOfDataNodes() - 1)
     run.keep("browser", browser, synthetic=True)
-    return browser, volume, difference
 
 
 def _sequence(run: Run, role: str, name: str):
@@ -43,13 +51,16 @@ def _sequence(run: Run, role: str, name: str):
     return run.keep(role, node, synthetic=True)
 
 
-def _fill(run: Run, sequence, proxy, images: list[Image]) -> None:
-    """Copies of the images at their years. The sequence copies what it is given, so that one node serves for all."""
+def _put(run: Run, sequence: str, proxy: str, image: Image) -> None:
+    """A copy of the image at its year."""
     carrier = slicer.vtkMRMLScalarVolumeNode()
-    for image in sorted(images, key=years):
-        carrier.SetName(f"{proxy.GetName()} {years(image):+g} years")
+    carrier.SetName(f"{run.named[proxy].GetName()} {years(image):+g} years")
+    isBaseline = proxy == "forecast" and years(image) == BASELINE
+    if isBaseline and run.inputNode is not None:  # nothing was forecast for today: it is the scan itself
+        fillNode(carrier, slicer.util.arrayFromVolume(run.inputNode).astype(np.float32), image.affine)
+    else:
         fillNode(carrier, image.array, image.affine)
-        sequence.SetDataNodeAtValue(carrier, f"{years(image):g}")
+    run.named[sequence].SetDataNodeAtValue(carrier, f"{years(image):g}")
 
 
 def years(image: Image) -> float:
@@ -57,17 +68,7 @@ def years(image: Image) -> float:
     return image.output.horizon_years or BASELINE
 
 
-def _baseline(run: Run, like: Image) -> Image:
-    """The scan itself at year zero."""
-    if run.inputNode is None:
-        return _nothing(like)
-    return _at_zero(like, slicerOrder(volumeFromNode(run.inputNode).array))
-
-
 def _nothing(like: Image) -> Image:
-    return _at_zero(like, np.zeros_like(like.array))
-
-
-def _at_zero(like: Image, array: np.ndarray) -> Image:
-    output: Any = type(like.output)(like.output.role, "", like.output.space, like.output.synthetic, BASELINE)
-    return Image(output, array, like.affine, like.limit)
+    """No change, at year zero."""
+    output = Output(like.output.role, "", like.output.space, like.output.synthetic, BASELINE)
+    return Image(output, np.zeros_like(like.array), like.affine, like.limit)
