@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import slicer
-import vtk
 
 LOGICS = (
     "vtkSlicerSubjectHierarchyModuleLogic", "vtkSlicerColorLogic", "vtkSlicerSequencesLogic", "vtkSlicerVolumesLogic",
@@ -24,6 +23,7 @@ class Mrml:
                 self.scene.RegisterNodeClass(getattr(slicer, name)())
         self.logics = {name: self._logic(name) for name in LOGICS}
         self.logics["vtkSlicerColorLogic"].AddDefaultColorNodes()
+        slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)  # the application always has one
 
     def _logic(self, name: str):
         logic = getattr(slicer, name)()
@@ -42,7 +42,3 @@ class Mrml:
         """Ids of all nodes, to see whether something was left behind."""
         return [self.scene.GetNthNode(i).GetID() for i in range(self.scene.GetNumberOfNodes())]
 
-
-def quietVtk() -> None:
-    """VTK's warnings go to standard error instead of a window."""
-    vtk.vtkObject.GlobalWarningDisplayOn()
