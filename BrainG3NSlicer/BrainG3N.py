@@ -41,7 +41,7 @@ class BrainG3NWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = self.panels = self.uiWidget = None
+        self.logic = self.panels = self.uiWidget = self.parameters = self.guiTag = None
 
     def setup(self):
         super().setup()
@@ -59,22 +59,30 @@ class BrainG3NWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def bind(self):
         """Connect the panels to the scene's parameter node."""
-        parameters = self.logic.getParameters()
-        parameters.connectGui(self.ui)
-        self.panels.setParameters(parameters)
+        self.parameters = self.logic.getParameters()
+        self.guiTag = self.parameters.connectGui(self.ui)
+        self.panels.setParameters(self.parameters)
+
+    def unbind(self):
+        """Let go of the parameter node before it goes away."""
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self.guiTag)
+        self.parameters = None
+        self.panels.setParameters(None)
 
     def enter(self):
         self.panels.probe()
 
     def onSceneStartClose(self, caller=None, event=None):
         self.panels.sceneCloses()
-        self.panels.setParameters(None)
+        self.unbind()
 
     def onSceneEndClose(self, caller=None, event=None):
         self.bind()
 
     def cleanup(self):
         self.removeObservers()
+        self.unbind()
         self.panels.close()
 
 

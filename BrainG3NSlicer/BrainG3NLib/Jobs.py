@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from braing3n_core.errors import BrainG3NError, Cancelled
 from braing3n_core.progress import Cancel, Progress
 from braing3n_core.schema import AnyRequest, EngineProtocol, Output, Result

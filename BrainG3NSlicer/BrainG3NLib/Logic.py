@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from braing3n_core.errors import BrainG3NError, VolumeError
 from braing3n_core.progress import Cancel, Progress, silent
 from braing3n_core.volume import Volume

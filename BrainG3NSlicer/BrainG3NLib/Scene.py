@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+
 from braing3n_core.schema import Result
 
 from .Colours import differenceColours

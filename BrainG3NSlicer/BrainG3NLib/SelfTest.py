@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+
 from braing3n_core.schema import Conditions, CounterfactualRequest, Output, Result
 
 from .Jobs import Answer, Image

@@ -7,6 +7,7 @@ from typing import Any
 
 import slicer
 import vtk
+
 from braing3n_core.schema import Effect, Reading
 from braing3n_core.wording import certainty_text, familiar_text, number, quality_text
 

@@ -11,6 +11,7 @@ import re
 import numpy as np
 import slicer
 import vtk
+
 from braing3n_core.errors import VolumeError
 from braing3n_core.volume import Volume
 

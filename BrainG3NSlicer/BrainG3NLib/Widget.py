@@ -7,6 +7,7 @@ from typing import Any
 
 import qt
 import slicer
+
 from braing3n_core.errors import BrainG3NError
 from braing3n_core.progress import Cancel
 

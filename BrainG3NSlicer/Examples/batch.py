@@ -11,6 +11,7 @@ import slicer  # noqa: E402
 from BrainG3NLib.Logic import Logic, saveRun  # noqa: E402
 from BrainG3NLib.Volumes import fillNode, slicerOrder  # noqa: E402
 from BrainG3NLib.Worker import Compute, ComputeSettings  # noqa: E402
+
 from braing3n_core.errors import BrainG3NError  # noqa: E402
 from braing3n_core.volume import Volume, stem  # noqa: E402
 

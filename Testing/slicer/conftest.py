@@ -21,10 +21,6 @@ for folder in (str(MODULE), str(REPOSITORY)):
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("BRAING3N_TESTING", "1")
 
-if importlib.util.find_spec("slicer") is None:
-    collect_ignore_glob = ["test_*.py"]  # reported by test_slicer_is_here.py's twin in Testing/architecture
-
-
 SETTINGS: dict[str, Any] = {
     "inputVolume": None, "maskVolume": None, "modality": "T1", "stage": "registered", "brain": "none",
     "correctBias": False, "seed": 0, "targetDisease": "", "targetSex": "", "targetAge": 0.0, "targetModality": "",
@@ -82,6 +78,7 @@ def templateFile(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scan(mrml, templateFile: Path):
     """The template as a volume node named ``Head``."""
     from BrainG3NLib.Volumes import fillNode, slicerOrder
+
     from braing3n_core.volume import Volume
 
     volume = Volume.load(templateFile)

@@ -9,13 +9,14 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="pip install slicer-core")
 
-import vtk  # noqa: E402
-from BrainG3NLib.Requests import buildRequest  # noqa: E402
-from BrainG3NLib.Volumes import affineOf, fillNode, volumeFromNode  # noqa: E402
-from braing3n_core.errors import VolumeError  # noqa: E402
-from braing3n_core.volume import Volume  # noqa: E402
+import vtk
+from BrainG3NLib.Requests import buildRequest
+from BrainG3NLib.Volumes import affineOf, fillNode, volumeFromNode
 
-from .conftest import addVolume  # noqa: E402
+from braing3n_core.errors import VolumeError
+from braing3n_core.volume import Volume
+
+from .conftest import addVolume
 
 AXES = {
     "RAS": np.diag([0.9, 1.1, 1.4]), "LPS": np.diag([-0.9, -1.1, 1.4]), "LAS left-handed": np.diag([-0.9, 1.1, 1.4]),

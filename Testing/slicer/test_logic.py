@@ -10,13 +10,14 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="pip install slicer-core")
 
-from BrainG3NLib.Logic import Logic, saveRun  # noqa: E402
-from BrainG3NLib.Scene import PREFIX  # noqa: E402
-from BrainG3NLib.Volumes import affineOf  # noqa: E402
-from BrainG3NLib.Worker import Compute, ComputeSettings  # noqa: E402
-from braing3n_core.errors import BrainG3NError, Cancelled, RequestError, VolumeError  # noqa: E402
-from braing3n_core.progress import Cancel  # noqa: E402
-from braing3n_core.volume import Volume  # noqa: E402
+from BrainG3NLib.Logic import Logic, saveRun
+from BrainG3NLib.Scene import PREFIX
+from BrainG3NLib.Volumes import affineOf
+from BrainG3NLib.Worker import Compute, ComputeSettings
+
+from braing3n_core.errors import BrainG3NError, Cancelled, RequestError, VolumeError
+from braing3n_core.progress import Cancel
+from braing3n_core.volume import Volume
 
 
 @pytest.fixture

@@ -12,13 +12,15 @@ slicer = pytest.importorskip("slicer", reason="pip install slicer-core")
 try:
     from PySide6 import QtWidgets  # noqa: F401
 except ImportError as missing:  # the library itself, or libEGL and its like
-    pytest.skip(f"{missing}: pip install PySide6; apt-get install libegl1 libgl1 libxkbcommon0", allow_module_level=True)
+    remedy = "pip install PySide6-Essentials; apt-get install libegl1 libgl1 libxkbcommon0"
+    pytest.skip(f"{missing}: {remedy}", allow_module_level=True)
 
-from BrainG3NLib.Volumes import fillNode, slicerOrder  # noqa: E402
-from braing3n_core.volume import Volume  # noqa: E402
+from BrainG3NLib.Volumes import fillNode, slicerOrder
 
-from .conftest import addVolume  # noqa: E402
-from .harness.application import Slicer  # noqa: E402
+from braing3n_core.volume import Volume
+
+from .conftest import addVolume
+from .harness.application import Slicer
 
 
 @pytest.fixture

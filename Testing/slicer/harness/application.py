@@ -12,6 +12,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import shiboken6
 import slicer
 import slicer.util
 
@@ -175,7 +176,11 @@ class Slicer:
         if self.widget is not None:
             self.widget.cleanup()
         if self._parent is not None:
+            self.widget.uiWidget.setMRMLScene(None)
             self._parent.close()
+            self.turn()
+            shiboken6.delete(self._parent)  # now, and not when Python's collector happens to come by
+            self._parent = self.widget = self.loader = None
         self.mrml.close()
 
 

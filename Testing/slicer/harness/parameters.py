@@ -44,9 +44,9 @@ class Field:
         node = owner.parameterNode
         if self.is_node:
             return node.GetNodeReference(self.name)
-        text = node.GetParameter(self.name)
-        if text is None or (text == "" and not node.HasParameter(self.name) if hasattr(node, "HasParameter") else False):
+        if self.name not in node.GetParameterNames():
             return self.default
+        text = node.GetParameter(self.name)
         return text == "True" if self.type is bool else self.type(text)
 
     def __set__(self, owner: Any, value: Any) -> None:
@@ -67,7 +67,7 @@ def _init(self: Any, node: Any, prefix: str | None = None) -> None:
             setattr(self, name, field.default)
 
 
-def _connect(self: Any, gui: Any) -> None:
+def _connect(self: Any, gui: Any) -> int:
     """Widgets with the dynamic property follow the node, and the node follows them."""
     for widget in vars(gui).values():
         name = widget.property(NAME)
@@ -77,8 +77,14 @@ def _connect(self: Any, gui: Any) -> None:
             raise ValueError(f"Cannot find a param with the given name: {name}")
         self._widgets[name] = widget
         _watch(self, name, widget)
-    self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: _to_gui(self))
+    self._observer = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: _to_gui(self))
     _to_gui(self)
+    return 0
+
+
+def _disconnect(self: Any, tag: Any) -> None:
+    self.parameterNode.RemoveObserver(self._observer)
+    self._widgets.clear()
 
 
 SIGNALS = {
@@ -98,7 +104,11 @@ def _watch(self: Any, name: str, widget: Any) -> None:
             isNode = kind == "qMRMLNodeComboBox"
             setattr(self, name, widget.currentNode() if isNode else getattr(widget, ATTRIBUTE.get(kind, "value")))
 
-    getattr(widget, SIGNALS[kind]).connect(changed)
+    def heard(*arguments: Any) -> None:
+        if self._widgets.get(name) is widget:  # not after the gui was disconnected
+            changed(*arguments)
+
+    getattr(widget, SIGNALS[kind]).connect(heard)
 
 
 def _to_gui(self: Any) -> None:
@@ -125,7 +135,7 @@ def parameterNodeWrapper(cls: type) -> type:
     cls.fields = fields
     cls.__init__ = _init
     cls.connectGui = _connect
-    cls.disconnectGui = lambda self, tag: self._widgets.clear()
+    cls.disconnectGui = _disconnect
     cls.AddObserver = lambda self, event, callback: self.parameterNode.AddObserver(event, callback)
     return cls
 

@@ -51,19 +51,14 @@ def facade(base: type, name: str | None = None) -> type:
         key = meta.property(index).name()
         ours = isinstance(getattr(base, key, None), QtCore.Property)  # of a stand-in: an attribute already
         if key not in _METHODS and not ours:
-            setattr(made, key, _attribute(key))
-    made.name = _attribute("objectName")
+            setattr(made, key, _attribute(meta.property(index)))
+    made.name = made.objectName
     return made
 
 
-def _attribute(key: str) -> property:
-    def read(self: Any) -> Any:
-        return QtCore.QObject.property(self, key)
-
-    def write(self: Any, value: Any) -> None:
-        QtCore.QObject.setProperty(self, key, value)
-
-    return property(read, write)
+def _attribute(of_qt: QtCore.QMetaProperty) -> property:
+    """A Qt property as a Python one, read and written by Qt's own description of it."""
+    return property(lambda self: of_qt.read(self), lambda self, value: of_qt.write(self, value))
 
 
 WIDGETS = (
