@@ -105,7 +105,7 @@ def copyWindow(source, display) -> None:
 
 
 def addDifference(run: Run, role: str, name: str, image, limit: float, unit: str = "input units"):
-    """A difference map: diverging colours from -limit to +limit, a legend with its unit, clear where nothing changed."""
+    """A difference map from -limit to +limit, with a legend; it is clear where nothing changed."""
     node = addVolume(run, role, name, image)
     showAsDifference(run, node, limit, unit)
     return node

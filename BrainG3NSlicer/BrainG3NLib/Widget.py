@@ -1,4 +1,4 @@
-"""The panels: buttons start a run, a timer shows how it goes, and what comes back is shown. Nothing is computed here."""
+"""The panels: buttons start a run, a timer shows how it goes and then the result. Nothing is computed here."""
 
 from __future__ import annotations
 

@@ -61,8 +61,8 @@ def python() -> str:
 def tinyCheckpoint(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every part real and small, with random weights, made by the interpreter that has torch."""
     folder = tmp_path_factory.mktemp("tiny")
-    code = f"from Testing.core.tiny_checkpoint import make_tiny_checkpoint; make_tiny_checkpoint(__import__('pathlib').Path({str(folder)!r}))"
-    _do(python, code)
+    load = "from pathlib import Path; from Testing.core.tiny_checkpoint import make_tiny_checkpoint"
+    _do(python, f"{load}; make_tiny_checkpoint(Path({str(folder)!r}))")
     return folder
 
 
@@ -70,7 +70,8 @@ def tinyCheckpoint(python: str, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def templateFile(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stripped T1 on the atlas grid, which nobody has to register."""
     path = tmp_path_factory.mktemp("scan") / "template.nrrd"
-    _do(python, f"from braing3n_core.preprocess.template import load_template; load_template().volume.save({str(path)!r})")
+    load = "from braing3n_core.preprocess.template import load_template"
+    _do(python, f"{load}; load_template().volume.save({str(path)!r})")
     return path
 
 
@@ -99,6 +100,7 @@ def addVolume(scene, name: str, array: np.ndarray, affine: np.ndarray, fill):
 
 def _do(python: str, code: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([python, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    command = [python, "-c", code]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(f"{python} could not prepare the test data:\n{done.stderr[-2000:]}")

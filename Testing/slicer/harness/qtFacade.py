@@ -13,7 +13,8 @@ from typing import Any
 from PySide6 import QtCore, QtGui, QtWidgets
 
 _METHODS = ("parent", "children", "layout", "property", "font", "palette", "style", "window", "model", "geometry",
-            "rect", "pos", "sizeHint", "minimumSizeHint", "isVisible", "isEnabled", "itemText", "currentWidget")  # fmt: skip
+            "rect", "pos", "sizeHint", "minimumSizeHint", "isVisible", "isEnabled", "itemText",
+            "currentWidget")  # fmt: skip
 """What stays a method in PythonQt although C++ has a property or getter of that name."""
 
 
