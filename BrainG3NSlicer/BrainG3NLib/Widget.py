@@ -268,3 +268,4 @@ def _fillTable(widget: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]
         for c, text in enumerate(row):
             widget.setItem(r, c, qt.QTableWidgetItem(text))
     widget.resizeColumnsToContents()
+    widget.resizeRowsToContents()

@@ -52,7 +52,7 @@ def test_every_file_of_the_module_is_packaged(packaged: set[str]) -> None:
 
 
 def test_the_shell_stays_small() -> None:
-    assert len((MODULE / "BrainG3N.py").read_text(encoding="utf-8").splitlines()) <= 110
+    assert len((MODULE / "BrainG3N.py").read_text(encoding="utf-8").splitlines()) <= 125
 
 
 def test_the_index_entry_names_this_extension() -> None:

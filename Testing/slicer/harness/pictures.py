@@ -53,14 +53,17 @@ def save(pictures: list[np.ndarray], path: Path) -> None:
 def main(scan: Path, folder: Path) -> None:
     """Run a counterfactual from the panel and photograph panel and slices."""
     from BrainG3NLib.Volumes import fillNode, slicerOrder
-    from Testing.slicer.conftest import addVolume
-    from Testing.slicer.harness.application import Slicer
+    from BrainG3NLib.Worker import summary
 
     from braing3n_core.volume import Volume
+    from Testing.slicer.conftest import addVolume
+    from Testing.slicer.harness.application import Slicer
 
     app, volume = Slicer(), Volume.load(scan)
     ui = app.open().ui
     head = addVolume(app.mrml.scene, "T1", slicerOrder(volume.array), volume.affine, fillNode)
+    brightest = float(np.percentile(volume.array, 99.5))
+    head.GetScalarVolumeDisplayNode().SetWindowLevel(brightest, brightest / 2)
     ui.inputSelector.setCurrentNode(head)
     ui.pythonPath.currentPath = os.environ.get("BRAING3N_PYTHON", "")
     for box, value in ((ui.stageBox, "registered"), (ui.brainBox, "none"), (ui.targetDiseaseBox, "AD")):
@@ -70,6 +73,8 @@ def main(scan: Path, folder: Path) -> None:
     app.wait(lambda: "Ready" in ui.computeStatus.text, 60)
     ui.counterfactualButton.click()
     app.wait(lambda: not app.widget.panels.isRunning(), 300)
+    ui.pythonPath.currentPath = ""
+    ui.computeStatus.text = summary(app.widget.panels.capabilities)
     app._parent.resize(460, 1750)
     app.picture(folder / "slicer-panels.png")
     named = app.widget.panels.run.named
