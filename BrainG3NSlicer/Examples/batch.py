@@ -22,6 +22,8 @@ DEFAULTS = {
     "horizons": "1, 2, 5", "samples": 8, "uncertainty": True, "forecastRendering": "residual",
 }  # fmt: skip
 
+_KEPT = []  # logics live as long as the process
+
 
 def addOptions(parser):
     """The options of every script."""
@@ -34,8 +36,19 @@ def addOptions(parser):
 
 def makeLogic(options):
     """The Logic on the application's scene, or on one of its own where there is no application."""
-    scene = getattr(slicer, "mrmlScene", None) or slicer.vtkMRMLScene()
+    scene = getattr(slicer, "mrmlScene", None) or _plainScene()
     return Logic(scene, Compute(ComputeSettings(python=options.python, checkpoint=options.checkpoint)))
+
+
+def _plainScene():
+    """A scene whose node classes are registered, as the application's is. For slicer-core without the application."""
+    scene = slicer.vtkMRMLScene()
+    scene.RegisterNodeClass(slicer.vtkMRMLSubjectHierarchyNode())
+    for name in ("vtkSlicerColorLogic", "vtkSlicerSequencesLogic", "vtkSlicerTablesLogic", "vtkSlicerPlotsLogic"):
+        logic = getattr(slicer, name)()
+        logic.SetMRMLScene(scene)
+        _KEPT.append(logic)
+    return scene
 
 
 def doAll(logic, runs, options):

@@ -19,7 +19,7 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
 
 
-def test_a_folder_of_scans_becomes_forecasts_and_tables(python: str, tinyCheckpoint: Path, templateFile: Path, tmp_path):
+def test_a_folder_of_scans_becomes_forecasts_and_tables(python, tinyCheckpoint, templateFile: Path, tmp_path: Path):
     done = run("forecasts.py", templateFile.parent, tmp_path, "--years", "2", "--samples", 2, "--python", python,
                "--checkpoint", tinyCheckpoint, "--stage", "registered")  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
