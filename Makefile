@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := torch,preprocess,report,train,dev
+EXTRAS := torch,preprocess,report,train,slicer,dev
+SLICER_LIBRARIES := libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 SCAN ?=
@@ -31,6 +32,8 @@ $(STAMP): pyproject.toml constraints.txt
 	command -v nvidia-smi >/dev/null || $(BIN)/pip install -q --no-deps --retries 2 --timeout 15 \
 		"$(TORCH)" --extra-index-url $(TORCH_CPU_INDEX)
 	$(BIN)/pip install -q -c constraints.txt -e ".[$(EXTRAS)]"
+	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then apt-get install -qq -y $(SLICER_LIBRARIES) >/dev/null || true; \
+		elif command -v apt-get >/dev/null && sudo -n true 2>/dev/null; then sudo apt-get install -qq -y $(SLICER_LIBRARIES) >/dev/null || true; fi
 	@touch $@
 
 demo: $(STAMP) ## one real scan through the whole system, into demo_output/ (make demo SCAN=path/to/T1.nii.gz)

@@ -1,0 +1,202 @@
+"""One run of the engine, away from the main thread.
+
+A job is made on the main thread from copies of the volumes; its thread knows no MRML and no Qt. What happens comes back
+through a queue that the main thread empties when it likes (in Slicer: a QTimer).
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from braing3n_core.errors import BrainG3NError, Cancelled
+from braing3n_core.progress import Cancel, Progress
+from braing3n_core.schema import AnyRequest, EngineProtocol, Output, Result
+from braing3n_core.volume import Volume
+
+from .Volumes import slicerOrder
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of a result, ready for MRML. array: (K,J,I) float32 contiguous. limit: largest magnitude shown."""
+
+    output: Output
+    array: np.ndarray
+    affine: np.ndarray
+    limit: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a job found: the result, its images, and its tables that are JSON files."""
+
+    result: Result
+    images: tuple[Image, ...]
+    tables: dict[str, Any]
+
+    def images_of(self, role: str, space: str = "native") -> list[Image]:
+        """Images by role and space, in the order of their horizons."""
+        found = [i for i in self.images if i.output.role == role and i.output.space == space]
+        return sorted(found, key=lambda image: image.output.horizon_years or 0.0)
+
+
+@dataclass
+class Job:
+    """A request with the scan that it is about.
+
+    kind: the verb. request: its ``input`` is ``folder / <name>.nrrd``, which :meth:`run` writes. inputID: MRML id.
+    """
+
+    kind: str
+    request: AnyRequest
+    volume: Volume
+    mask: Volume | None
+    folder: Path
+    inputID: str
+    space: str = "native"
+    cancel: Cancel = field(default_factory=Cancel)
+
+    def run(self, engine: EngineProtocol, progress: Progress) -> Answer:
+        """Write the scan, ask the engine, read what it wrote. The folder is gone afterwards. Raises BrainG3NError."""
+        try:
+            self._write()
+            result = engine.run(self.request, self.folder / "out", progress=progress, cancel=self.cancel)
+            self.cancel.check()
+            return self._read(result)
+        except OSError as error:
+            raise BrainG3NError(
+                "slicer.disk", f"The folder {self.folder} cannot be used: {error.strerror}.",
+                "Free some space, or choose another temporary folder in Slicer's settings.",
+            ) from error  # fmt: skip
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.volume.save(self.request.input)  # NRRD keeps the affine to the last digit
+        if self.mask is not None:
+            self.mask.save(self.request.preprocess.mask, dtype="uint8")
+
+    def _read(self, result: Result) -> Answer:
+        images, tables = [], {}
+        for output in result.outputs:
+            wanted = output.space == self.space or output.role == "preprocessed"
+            if output.path.endswith(".nrrd") and wanted:
+                images.append(_image(output))
+            elif output.path.endswith(".json"):
+                tables[output.role] = json.loads(Path(output.path).read_text(encoding="utf-8"))
+        return Answer(result, tuple(images), tables)
+
+
+def _image(output: Output) -> Image:
+    volume = Volume.load(output.path, allow_constant=True)
+    size = np.abs(volume.array[volume.array != 0])
+    limit = float(np.percentile(size, 99.5)) if size.size else 1.0
+    return Image(output, slicerOrder(volume.array), volume.affine, limit)
+
+
+def jobFolder() -> Path:
+    """A new folder for a job's files, only for this user."""
+    return Path(tempfile.mkdtemp(prefix="BrainG3N-"))
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a runner reports. kind: ``progress``, ``done``, ``failed`` or ``cancelled``."""
+
+    kind: str
+    fraction: float = 0.0
+    message: str = ""
+    value: Any = None
+
+
+class Runner:
+    """Does one task at a time in a thread and hands its events over in order."""
+
+    def __init__(self) -> None:
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._cancel: Cancel | None = None
+        self._generation = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task is under way whose end was not yet abandoned."""
+        return self._cancel is not None
+
+    def start(self, task: Callable[[Progress], Any], cancel: Cancel) -> None:
+        """Begin; ``task(progress)`` runs in the thread. Raises BrainG3NError when one runs already."""
+        if self.busy:
+            raise BrainG3NError("slicer.busy", "A run is already under way.", "Wait for it, or press Cancel.")
+        self._generation += 1
+        self._cancel = cancel
+        events = self._events = queue.SimpleQueue()
+        self._thread = threading.Thread(target=_do, args=(task, events), name="BrainG3N", daemon=True)
+        self._thread.start()
+
+    def poll(self) -> list[Event]:
+        """The events since the last call; never waits."""
+        found = []
+        while not self._events.empty():
+            found.append(self._events.get())
+        if any(event.kind != "progress" for event in found):
+            self._cancel = None
+        return found
+
+    def cancel(self) -> None:
+        """Ask the task to stop; a ``cancelled`` event follows. Never waits."""
+        if self._cancel is not None:
+            self._cancel.cancel()
+
+    def abandon(self, seconds: float = 0.0) -> None:
+        """Cancel and drop whatever still comes, as when the scene or the application closes."""
+        self.cancel()
+        self._cancel, self._events = None, queue.SimpleQueue()
+        if self._thread is not None and seconds:
+            self._thread.join(seconds)
+
+
+def _do(task: Callable[[Progress], Any], events: queue.SimpleQueue) -> None:
+    try:
+        value = task(lambda fraction, message: events.put(Event("progress", fraction, message)))
+    except Cancelled:
+        events.put(Event("cancelled"))
+    except BrainG3NError as error:
+        events.put(Event("failed", message=str(error), value=error))
+    except Exception as error:  # noqa: BLE001  a thread has nobody above it: the panel must hear of everything
+        wrapped = BrainG3NError(
+            "slicer.unexpected", f"Something unforeseen happened ({type(error).__name__}: {error}).",
+            "Please report it with the text of Slicer's error log.",
+        )  # fmt: skip
+        events.put(Event("failed", message=str(wrapped), value=wrapped))
+    else:
+        events.put(Event("done", 1.0, "Done", value))
+
+
+class TimeLeft:
+    """Seconds left, judged from the fraction done since the start."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._start = clock()
+
+    def text(self, fraction: float) -> str:
+        """``12 s left``, or nothing while it is too early to say."""
+        elapsed = self._clock() - self._start
+        if fraction < 0.05 or elapsed < 1.0:
+            return ""
+        seconds = elapsed * (1.0 - fraction) / fraction
+        return f"{seconds:.0f} s left" if seconds < 90 else f"{seconds / 60:.0f} min left"
+
+

@@ -1,0 +1,106 @@
+"""From the parameters of the panels to the engine's requests. Pure: no Qt, no MRML."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from braing3n_core.errors import RequestError
+from braing3n_core.schema import (
+    AnyRequest,
+    Conditions,
+    CounterfactualRequest,
+    ForecastRequest,
+    PreprocessOptions,
+    PreprocessRequest,
+    ProbeRequest,
+)
+
+UNCHANGED = ""
+"""A choice that stands for "as it is" (an edit) or "read from the scan" (what is known of it)."""
+UNKNOWN_AGE = 0.0
+
+
+def parseHorizons(text: str) -> tuple[float, ...]:
+    """``"1, 2, 5"`` as years. Raises RequestError."""
+    try:
+        years = tuple(float(word) for word in re.split(r"[\s,;]+", text.strip()) if word)
+    except ValueError as error:
+        raise RequestError(
+            "request.horizons_years", f"Horizons must be numbers of years, got {text!r}.", "Type for example: 1, 2, 5"
+        ) from error
+    if not years:
+        raise RequestError("request.horizons_years", "No horizon is given.", "Type for example: 1, 2, 5")
+    return tuple(sorted(set(years)))
+
+
+def buildRequest(kind: str, parameters: Any, inputPath: str, maskPath: str | None = None) -> AnyRequest:
+    """The request of a panel. kind: ``preprocess``, ``probe``, ``counterfactual``, ``forecast``."""
+    shared = {"input": inputPath, "preprocess": options(parameters, maskPath), "seed": int(parameters.seed)}
+    if kind == "preprocess":
+        return PreprocessRequest(**shared)
+    if kind == "probe":
+        return ProbeRequest(**shared)
+    if kind == "counterfactual":
+        return CounterfactualRequest(**shared, **_edit(parameters))
+    if kind == "forecast":
+        return ForecastRequest(**shared, **_forecast(parameters))
+    raise RequestError("request.kind", f"There is no panel for {kind!r}.", "Use preprocess, probe, counterfactual ...")
+
+
+def options(p: Any, maskPath: str | None) -> PreprocessOptions:
+    """How the scan is brought onto the atlas grid. A mask of the user's own decides the brain."""
+    brain = "mask" if maskPath else p.brain
+    return PreprocessOptions(p.modality, p.stage, brain, maskPath, None, bool(p.correctBias))
+
+
+def _edit(p: Any) -> dict[str, Any]:
+    target = Conditions(
+        _word(p.targetDisease), _word(p.targetSex), _age(p.targetAge), _word(p.targetModality), _word(p.targetSite),
+        _word(p.targetIdh1),
+    )  # fmt: skip
+    if not target.known():
+        raise RequestError(
+            "request.target", "Nothing is to be changed.", "Choose at least one condition under Counterfactual."
+        )
+    return {
+        "target": target, "guidance_scale": float(p.guidance), "strength": float(p.strength),
+        "rendering": p.editRendering, "source": known(p).replace(modality=p.modality),
+    }
+
+
+def _forecast(p: Any) -> dict[str, Any]:
+    return {
+        "horizons_years": parseHorizons(p.horizons), "age_years": _age(p.knownAge), "sex": _word(p.knownSex),
+        "disease": _word(p.knownDisease), "cdr": None if p.knownCdr == UNCHANGED else float(p.knownCdr),
+        "samples": int(p.samples), "rendering": p.forecastRendering, "uncertainty": bool(p.uncertainty),
+    }
+
+
+def known(p: Any) -> Conditions:
+    """What the user knows of the person; the rest is read from the scan by the probes."""
+    return Conditions(disease=_word(p.knownDisease), sex=_word(p.knownSex), age_years=_age(p.knownAge))
+
+
+def _word(word: str) -> str | None:
+    return None if word == UNCHANGED else word
+
+
+def _age(years: float) -> float | None:
+    return None if years == UNKNOWN_AGE else float(years)
+
+
+def describeEdit(target: Conditions) -> str:
+    """The edit in a few words, for names of nodes: ``AD, 80 years``."""
+    words = {"age_years": "{:g} years", "sex": "sex {}", "site": "site {}", "idh1": "IDH1 {}"}
+    return ", ".join(words.get(name, "{}").format(value) for name, value in target.known().items())
+
+
+def label(request: AnyRequest) -> str:
+    """The run in a few words."""
+    if isinstance(request, CounterfactualRequest):
+        return describeEdit(request.target)
+    if isinstance(request, ForecastRequest):
+        years = ", ".join(f"{h:+g}" for h in request.horizons_years)
+        return f"forecast {years} years"
+    return "probes" if isinstance(request, ProbeRequest) else "preprocessed"

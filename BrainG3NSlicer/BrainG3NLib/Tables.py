@@ -1,0 +1,113 @@
+"""Readings, effects and trajectories as table and plot nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import slicer
+import vtk
+
+from braing3n_core.schema import Effect, Reading
+from braing3n_core.wording import certainty_text, familiar_text, number, quality_text
+
+from .Scene import Run
+
+READING_COLUMNS = ("Task", "Prediction", "Unit", "Interval or probabilities", "Quality of the probe", "Familiar scan")
+EFFECT_COLUMNS = ("Task", "Before", "After", "Unit", "Asked for")
+
+
+def taskName(task: str) -> str:
+    """``ventricle_volume`` in words."""
+    return task.replace("_", " ").capitalize()
+
+
+def readingRows(readings: Iterable[Reading]) -> list[tuple[str, ...]]:
+    """One row a reading, sorted by task."""
+    return [
+        (taskName(r.task), number(r.value), r.unit, certainty_text(r), quality_text(r), familiar_text(r))
+        for r in sorted(readings, key=lambda r: r.task)
+    ]
+
+
+def effectRows(effects: Iterable[Effect]) -> list[tuple[str, ...]]:
+    """One row an effect; what was asked for first, then what changed beside it."""
+    ranked = sorted(effects, key=lambda e: (not e.asked, e.task))
+    return [
+        (taskName(e.task), number(e.before), number(e.after), e.unit, "yes" if e.asked else "no: off target")
+        for e in ranked
+    ]
+
+
+def tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Tab-separated text with a header."""
+    return "".join("\t".join(str(cell) for cell in row) + "\n" for row in [columns, *rows])
+
+
+def addTable(run: Run, role: str, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], **options: bool):
+    """A table node; columns of numbers only become number columns."""
+    node = run.add("vtkMRMLTableNode", name)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    for index, title in enumerate(columns):
+        node.AddColumn(_column(title, [row[index] for row in rows]))
+    return run.keep(role, node, options.get("synthetic", True))
+
+
+def _column(title: str, values: Sequence[Any]):
+    isNumber = bool(values) and all(isinstance(v, (int, float)) for v in values)
+    column = vtk.vtkDoubleArray() if isNumber else vtk.vtkStringArray()
+    column.SetName(title)
+    for value in values:
+        column.InsertNextValue(float(value) if isNumber else str(value))
+    return column
+
+
+def trajectoryRows(trajectory: dict[str, Any], task: str) -> list[tuple[float, float, float, float]]:
+    """Years, value, low, high of one probe, the baseline at zero first. Empty if the probe gives no number."""
+    base = trajectory.get("baseline", {}).get(task, {}).get("value")
+    if not isinstance(base, (int, float)):
+        return []
+    rows = [(0.0, float(base), float(base), float(base))]
+    for point in trajectory.get("horizons", []):
+        reading = point["readings"].get(task, {})
+        if isinstance(reading.get("value"), (int, float)):
+            value = float(reading["value"])
+            low, high = reading.get("interval") or (value, value)
+            rows.append((float(point["horizon_years"]), value, float(low), float(high)))
+    return sorted(rows)
+
+
+def numberTasks(trajectory: dict[str, Any]) -> list[tuple[str, str]]:
+    """The probes of a trajectory that give numbers, with their units."""
+    baseline = trajectory.get("baseline", {})
+    return [(t, v.get("unit", "")) for t, v in baseline.items() if isinstance(v.get("value"), (int, float))]
+
+
+def addTrajectory(run: Run, trajectory: dict[str, Any], task: str, unit: str):
+    """A table and a chart of one probe over the years, with the interval over the samples. Returns the chart."""
+    title = f"{taskName(task)} ({unit})" if unit else taskName(task)
+    columns = ("Years", title, "5 %", "95 %")
+    table = addTable(run, f"trajectory-{task}", run.name(f"{taskName(task)} over years"), columns,
+                     trajectoryRows(trajectory, task))  # fmt: skip
+    chart = run.add("vtkMRMLPlotChartNode", run.name(f"{taskName(task)} chart"))
+    for index, column in enumerate(columns[1:]):
+        chart.AddAndObservePlotSeriesNodeID(_series(run, table, column, isMean=index == 0).GetID())
+    chart.SetTitle(f"{taskName(task)}, forecast (SYNTHETIC)")
+    chart.SetXAxisTitle("Years from the scan")
+    chart.SetYAxisTitle(title)
+    chart.SetLegendVisibility(True)
+    return run.keep(f"chart-{task}", chart, synthetic=True)
+
+
+def _series(run: Run, table, column: str, isMean: bool):
+    series = run.add("vtkMRMLPlotSeriesNode", column)
+    series.SetAndObserveTableNodeID(table.GetID())
+    series.SetXColumnName("Years")
+    series.SetYColumnName(column)
+    series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
+    series.SetColor(*((0.55, 0.11, 0.16) if isMean else (0.45, 0.45, 0.45)))
+    series.SetLineWidth(3 if isMean else 1)
+    series.SetMarkerStyle(
+        slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle if isMean else slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone
+    )
+    return series

@@ -1,0 +1,60 @@
+"""What the slice views show of a run: the scan, the edit and the difference beside each other, linked. MRML only."""
+
+from __future__ import annotations
+
+from .Scene import Run
+
+LAYOUT_ID = 1735
+COMPARED = ("Red", "Yellow", "Green")
+_VIEW = (
+    '<item><view class="vtkMRMLSliceNode" singletontag="{name}"><property name="orientation" action="default">Axial'
+    '</property><property name="viewlabel" action="default">{label}</property><property name="viewcolor" '
+    'action="default">{colour}</property></view></item>'
+)
+LAYOUT = '<layout type="horizontal">' + "".join(
+    _VIEW.format(name=n, label=label, colour=colour)
+    for n, label, colour in zip(COMPARED, ("Scan", "Edit", "Diff"), ("#7B1E28", "#B8860B", "#2E6B4F"), strict=True)
+) + "</layout>"
+
+
+def sideBySide(scene) -> None:
+    """Three slice views in a row."""
+    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if layout is None:
+        return
+    if not layout.IsLayoutDescription(LAYOUT_ID):
+        layout.AddLayoutDescription(LAYOUT_ID, LAYOUT)
+    layout.SetViewArrangement(LAYOUT_ID)
+
+
+def compare(run: Run, opacity: float) -> None:
+    """Scan | edit | scan with the difference over it, with linked slices."""
+    edited = run.named.get("counterfactual") or run.named.get("forecast")
+    difference = run.named.get("difference")
+    if edited is None or run.inputNode is None:
+        return
+    scan = run.inputNode.GetID()
+    for view, background, foreground in zip(
+        COMPARED, (scan, edited.GetID(), scan), (None, None, difference and difference.GetID()), strict=True
+    ):  # fmt: skip
+        node = composite(run.scene, view)
+        if node is not None:
+            node.SetBackgroundVolumeID(background)
+            node.SetForegroundVolumeID(foreground)
+            node.SetForegroundOpacity(opacity)
+            node.SetLinkedControl(True)
+
+
+def setOpacity(scene, opacity: float) -> None:
+    """Fade the difference in the third view."""
+    node = composite(scene, COMPARED[-1])
+    if node is not None and node.GetForegroundVolumeID():
+        node.SetForegroundOpacity(opacity)
+
+
+def composite(scene, view: str):
+    """The composite node of a slice view, by its layout name; None where the view does not exist."""
+    nodes = scene.GetNodesByClass("vtkMRMLSliceCompositeNode")
+    found = [nodes.GetItemAsObject(i) for i in range(nodes.GetNumberOfItems())]
+    nodes.UnRegister(None)
+    return next((node for node in found if node.GetLayoutName() == view), None)

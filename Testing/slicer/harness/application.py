@@ -1,0 +1,195 @@
+"""``slicer.app``, ``slicer.mrmlScene``, ``slicer.util``'s windows and the bases of scripted modules.
+
+With ``SLICER_PYTHON_DIR`` (a checkout's Base/Python) Slicer's own ScriptedLoadableModule and parameterNodeWrapper run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import shiboken6
+import slicer
+import slicer.util
+
+from . import parameters
+from .mrml import Mrml
+from .qtFacade import install
+from .widgets import Loader, install_widgets
+
+MODULE = Path(__file__).resolve().parents[3] / "BrainG3NSlicer"
+
+
+class Application:
+    """slicer.app, as far as the module and its bases ask it."""
+
+    def __init__(self) -> None:
+        self.answers: list[bool] = []
+        self.questions: list[str] = []
+
+    def moduleManager(self) -> Any:
+        return types.SimpleNamespace(connect=lambda *_: True, disconnect=lambda *_: True)
+
+    def moduleDocumentationUrl(self, name: str) -> str:
+        return f"https://slicer.readthedocs.io/{name}"
+
+    def answer(self, text: str, *_: Any, **__: Any) -> bool:
+        """What a user answers to a question; an unexpected question is an error."""
+        self.questions.append(text)
+        return self.answers.pop(0)
+
+
+class ScriptedLoadableModule:
+    """Base of the class that describes a module."""
+
+    def __init__(self, parent: Any) -> None:
+        self.parent, self.moduleName = parent, type(self).__name__
+
+
+class ScriptedLoadableModuleWidget:
+    """Base of the class that shows a module. parent: a qMRMLWidget with a layout."""
+
+    def __init__(self, parent: Any = None) -> None:
+        self.moduleName = type(self).__name__.removesuffix("Widget")
+        self.parent, self.layout = parent, parent.layout()
+
+    def resourcePath(self, name: str) -> str:
+        return str(MODULE / "Resources" / name)
+
+    def setup(self) -> None:
+        """The developer section of the real one is not shown."""
+
+
+class ScriptedLoadableModuleLogic:
+    """Base of the logic; owns the parameter node."""
+
+    def __init__(self, parent: Any = None) -> None:
+        self.moduleName = type(self).__name__.removesuffix("Logic")
+
+    def getParameterNode(self) -> Any:
+        node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
+        if node is None:
+            node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
+            node.UnRegister(None)
+            node.SetSingletonTag(self.moduleName)
+            node.SetName(self.moduleName)
+            node = slicer.mrmlScene.AddNode(node)
+        node.SetAttribute("ModuleName", self.moduleName)
+        return node
+
+
+class ScriptedLoadableModuleTest:
+    """Base of a module's own test."""
+
+    def delayDisplay(self, text: str, msec: int = 0) -> None:
+        """Nothing waits in a test."""
+
+
+class Slicer:
+    """One application for a test: its scene, its answers, and the module's panel."""
+
+    def __init__(self) -> None:
+        qt = install()
+        qt.QApplication.setOrganizationName("BrainG3NTests")
+        qt.QApplication.setApplicationName("BrainG3NTests")
+        self.mrml = Mrml()
+        slicer.mrmlScene = self.mrml.scene
+        slicer.app = Application()
+        self._install()
+        self.widget: Any = None
+        self._parent: Any = None
+
+    def _install(self) -> None:
+        self.classes = install_widgets()
+        for name in ("qMRMLWidget", "qMRMLNodeComboBox"):
+            setattr(slicer, name, self.classes[name])
+        slicer.util.loadUI = self.loadUI
+        slicer.util.childWidgetVariables = named
+        slicer.util.startupEnvironment = lambda: dict(os.environ)
+        slicer.util.confirmYesNoDisplay = slicer.app.answer
+        if not os.environ.get("SLICER_PYTHON_DIR"):
+            base = types.ModuleType("slicer.ScriptedLoadableModule")
+            for cls in (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic,
+                        ScriptedLoadableModuleTest):  # fmt: skip
+                setattr(base, cls.__name__, cls)
+            sys.modules["slicer.ScriptedLoadableModule"] = base
+            sys.modules["slicer.parameterNodeWrapper"] = parameters.module()
+        else:
+            folder = str(Path(os.environ["SLICER_PYTHON_DIR"]) / "slicer")
+            if folder not in slicer.__path__:
+                slicer.__path__.append(folder)
+
+    def loadUI(self, path: str) -> Any:
+        """Slicer's own .ui loading: PySide6's loader with our classes."""
+        self.loader = Loader(self.classes)
+        return self.loader.read(path)
+
+    def open(self) -> Any:
+        """Open the module's panel; returns the module's widget."""
+        import qt
+
+        module = importlib.import_module("BrainG3N")
+        self._parent = self.classes["qMRMLWidget"]()
+        self._parent.setLayout(qt.QVBoxLayout())
+        self.widget = module.BrainG3NWidget(self._parent)
+        self.widget.setup()
+        self._parent.resize(430, 900)
+        self._parent.show()
+        return self.widget
+
+    def turn(self, seconds: float = 0.0) -> None:
+        """Let the event loop run."""
+        import time
+
+        import qt
+
+        end = time.monotonic() + seconds
+        while True:
+            qt.QApplication.processEvents()
+            if time.monotonic() >= end:
+                return
+            time.sleep(0.01)
+
+    def wait(self, done: Any, seconds: float) -> bool:
+        """Let the event loop run until ``done()``; False when it never was."""
+        import time
+
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end:
+                return False
+            self.turn(0.02)
+        return True
+
+    def picture(self, path: Path) -> Path:
+        """The panel as a PNG."""
+        self.turn(0.1)
+        self._parent.grab().save(str(path))
+        return path
+
+    def close(self) -> None:
+        """Close the module, then the scene."""
+        if self.widget is not None:
+            self.widget.cleanup()
+        if self._parent is not None:
+            self.widget.uiWidget.setMRMLScene(None)
+            self._parent.close()
+            self.turn()
+            shiboken6.delete(self._parent)  # now, and not when Python's collector happens to come by
+            self._parent = self.widget = self.loader = None
+        self.mrml.close()
+
+
+def named(widget: Any) -> Any:
+    """The named widgets of a loaded .ui as attributes, as ``slicer.util.childWidgetVariables`` gives them."""
+    from PySide6 import QtWidgets
+
+    found = type("Widgets", (), {})()
+    for child in widget.findChildren(QtWidgets.QWidget):
+        if child.objectName and isinstance(child.objectName, str):
+            setattr(found, child.objectName, child)
+    return found

@@ -1,0 +1,75 @@
+"""What Slicer's build would package: every file of the module is in the lists, and the extension configures."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODULE = REPOSITORY / "BrainG3NSlicer"
+INDEX = json.loads((MODULE / "Resources" / "ExtensionsIndex" / "BrainG3N.json").read_text(encoding="utf-8"))
+
+STAND_IN = """
+set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/Use.cmake")
+set(Slicer_EXTENSION_GENERATE_CONFIG "${CMAKE_CURRENT_LIST_DIR}/Nothing.cmake")
+set(Slicer_EXTENSION_CPACK "${CMAKE_CURRENT_LIST_DIR}/Nothing.cmake")
+set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR "lib")
+"""
+MACRO = """
+macro(slicerMacroBuildScriptedModule)
+  cmake_parse_arguments(MODULE "WITH_GENERIC_TESTS" "NAME" "SCRIPTS;RESOURCES" ${ARGN})
+  file(WRITE "${CMAKE_BINARY_DIR}/packaged.txt" "${MODULE_SCRIPTS};${MODULE_RESOURCES}")
+endmacro()
+"""
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """What the extension's CMake hands to Slicer's macro, configured by the real CMake with a stand-in macro."""
+    if shutil.which("cmake") is None:
+        text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8").replace("${MODULE_NAME}", "BrainG3N")
+        return set(re.findall(r"^  ((?:BrainG3NLib|Resources)/\S+|BrainG3N\.py)$", text, re.MULTILINE))
+    folder = tmp_path_factory.mktemp("cmake")
+    (folder / "SlicerConfig.cmake").write_text(STAND_IN)
+    (folder / "Use.cmake").write_text(MACRO)
+    (folder / "Nothing.cmake").write_text("")
+    command = ["cmake", "-S", str(REPOSITORY), "-B", str(folder / "build"), f"-DSlicer_DIR={folder}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set((folder / "build" / "packaged.txt").read_text().split(";"))
+
+
+def test_every_file_of_the_module_is_packaged(packaged: set[str]) -> None:
+    files = [MODULE / "BrainG3N.py", *MODULE.glob("BrainG3NLib/*.py"), *MODULE.glob("Resources/UI/*"),
+             *MODULE.glob("Resources/Icons/*"), *MODULE.glob("Resources/*.txt")]  # fmt: skip
+    assert {f.relative_to(MODULE).as_posix() for f in files} == packaged
+
+
+def test_the_shell_stays_small() -> None:
+    assert len((MODULE / "BrainG3N.py").read_text(encoding="utf-8").splitlines()) <= 125
+
+
+def test_the_index_entry_names_this_extension() -> None:
+    assert INDEX["scm_url"].endswith("BrainG3N.git") and INDEX["build_subdirectory"] == "."
+    assert INDEX["build_dependencies"] == ["PyTorch"] and INDEX["tier"] in (1, 3, 5)
+    assert "project(BrainG3N)" in (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
+
+
+def test_every_bound_widget_names_a_parameter_that_exists() -> None:
+    tree = ElementTree.parse(MODULE / "Resources" / "UI" / "BrainG3N.ui")
+    bound = {p.findtext("string") for p in tree.iter("property") if p.get("name") == "SlicerParameterName"}
+    source = (MODULE / "BrainG3NLib" / "Parameters.py").read_text(encoding="utf-8")
+    assert bound and bound <= set(re.findall(r"^    (\w+):", source, re.MULTILINE))
+
+
+def test_nothing_of_the_module_imports_torch_and_the_logic_knows_no_qt() -> None:
+    sources = {p.stem: p.read_text(encoding="utf-8") for p in MODULE.rglob("*.py")}
+    assert not [name for name, text in sources.items() if re.search(r"^\s*(import|from) torch", text, re.MULTILINE)]
+    with_qt = {name for name, text in sources.items() if re.search(r"^\s*(import|from) (qt|ctk)\b", text, re.MULTILINE)}
+    assert with_qt == {"Widget", "Settings"}

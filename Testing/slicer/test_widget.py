@@ -1,0 +1,176 @@
+"""The panels, clicked as a user clicks them, with a real scene and a real engine in another process."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="pip install slicer-core")
+try:
+    from PySide6 import QtWidgets  # noqa: F401
+except ImportError as missing:  # the library itself, or libEGL and its like
+    remedy = "pip install PySide6-Essentials; apt-get install libegl1 libgl1 libxkbcommon0"
+    pytest.skip(f"{missing}: {remedy}", allow_module_level=True)
+
+from BrainG3NLib.Volumes import fillNode, slicerOrder
+
+from braing3n_core.volume import Volume
+
+from .conftest import addVolume
+from .harness.application import Slicer
+
+
+@pytest.fixture
+def app(tmp_path: Path):
+    from PySide6 import QtCore
+
+    QtCore.QSettings.setPath(QtCore.QSettings.NativeFormat, QtCore.QSettings.UserScope, str(tmp_path))
+    made = Slicer()
+    made.open()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ready(app, python: str, tinyCheckpoint: Path, templateFile: Path):
+    """A loaded, registered scan and a worker that can be started."""
+    volume = Volume.load(templateFile)
+    head = addVolume(app.mrml.scene, "Head", slicerOrder(volume.array), volume.affine, fillNode)
+    ui = app.widget.ui
+    ui.pythonPath.currentPath, ui.checkpointPath.currentPath = python, str(tinyCheckpoint)
+    ui.inputSelector.setCurrentNode(head)
+    choose(ui.stageBox, "registered")
+    choose(ui.brainBox, "none")
+    ui.correctBiasBox.checked = False
+    return app
+
+
+def choose(box, value: str) -> None:
+    index = box.findData(value)
+    assert index >= 0, f"{value} is not offered"
+    box.currentIndex = index
+
+
+def idle(app):
+    return lambda: not app.widget.panels.isRunning()
+
+
+def test_the_panel_opens_within_a_second_without_torch(tmp_path: Path) -> None:
+    app = Slicer()
+    start = time.monotonic()
+    app.open()
+    assert time.monotonic() - start < 3.0  # one second on an idle machine; the tests share theirs
+    assert "torch" not in sys.modules
+    app.close()
+
+
+def test_a_click_makes_the_counterfactual_and_apply_is_cancel_meanwhile(ready) -> None:
+    ui = ready.widget.ui
+    choose(ui.targetDiseaseBox, "AD")
+    ui.counterfactualButton.click()
+    assert ui.counterfactualButton.text == "Cancel"
+    assert ui.progressBar.isVisible() and not ui.forecastButton.enabled
+    assert ready.wait(idle(ready), 60)
+    assert ui.messageLabel.text.startswith("Done."), ui.messageLabel.text
+    assert ui.counterfactualButton.text == "Make the counterfactual"
+    assert ui.effectsTable.rowCount >= 4 and ui.readingsTable.rowCount >= 4
+    assert {"counterfactual", "difference", "effects"} <= set(ready.widget.panels.run.named)
+
+
+def test_cancel_is_quick_and_leaves_no_node(ready) -> None:
+    before, ui = ready.mrml.nodes(), ready.widget.ui
+    choose(ui.targetDiseaseBox, "AD")
+    ui.counterfactualButton.click()
+    ready.turn(1.0)
+    start = time.monotonic()
+    ui.counterfactualButton.click()
+    assert ready.wait(idle(ready), 10)
+    assert time.monotonic() - start < 4.0  # two seconds on an idle machine
+    assert ready.mrml.nodes() == before
+    assert "Cancelled" in ui.messageLabel.text
+
+
+def test_closing_the_scene_twenty_times_during_a_run_leaves_nothing_behind(ready) -> None:
+    ui, head = ready.widget.ui, None
+    choose(ui.targetDiseaseBox, "AD")
+    ui.counterfactualButton.click()
+    ready.mrml.scene.Clear(0)
+    ready.turn(0.1)
+    base = len(ready.mrml.nodes())
+    for _ in range(20):
+        head = ready.mrml.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "small")
+        fillNode(head, slicerOrder(noise()), affine())
+        ui.inputSelector.setCurrentNode(head)
+        ui.probeButton.click()
+        ready.mrml.scene.Clear(0)
+        ready.turn(0.02)
+    assert len(ready.mrml.nodes()) == base
+    assert not ready.widget.panels.isRunning()
+
+
+def noise():
+    import numpy as np
+
+    return np.random.default_rng(1).normal(size=(8, 9, 10)).astype(np.float32)
+
+
+def affine():
+    import numpy as np
+
+    return np.eye(4)
+
+
+def test_every_button_without_a_volume_says_what_to_do(app) -> None:
+    ui = app.widget.ui
+    for button in ("preprocessButton", "probeButton", "counterfactualButton", "forecastButton"):
+        getattr(ui, button).click()
+        assert "Choose one under Input volume" in ui.messageLabel.text
+
+
+def test_settings_are_kept_in_the_scene_and_the_token_nowhere(app, tmp_path: Path) -> None:
+    ui = app.widget.ui
+    ui.horizonsEdit.text, ui.guidanceSlider.value = "3, 7", 2.5
+    choose(ui.targetDiseaseBox, "PD")
+    ui.tokenEdit.text = "very-secret"
+    ui.testButton.click()
+    node = app.mrml.scene.GetFirstNodeByClass("vtkMRMLScriptedModuleNode")
+    assert (node.GetParameter("horizons"), node.GetParameter("guidance")) == ("3, 7", "2.5")
+    assert node.GetParameter("targetDisease") == "PD"
+    written = [p.read_text(errors="replace") for p in tmp_path.rglob("*") if p.is_file()]
+    assert not [text for text in written if "very-secret" in text]
+
+
+def test_a_scan_goes_to_a_remote_worker_only_after_a_yes(ready) -> None:
+    ui = ready.widget.ui
+    ui.locationBox.currentIndex = 1
+    ui.urlEdit.text = "https://worker.invalid:8443"
+    slicer.app.answers.append(False)
+    ui.probeButton.click()
+    assert "https://worker.invalid:8443" in slicer.app.questions[0]
+    assert "Nothing was sent" in ui.messageLabel.text
+    assert not ready.widget.panels.isRunning()
+
+
+def test_the_connection_test_fills_the_form_from_the_checkpoint(ready) -> None:
+    ui = ready.widget.ui
+    ui.testButton.click()
+    assert ready.wait(lambda: "Ready" in ui.computeStatus.text, 60), ui.computeStatus.text
+    assert "Random weights for tests" in ui.computeStatus.text
+    words = [ui.targetDiseaseBox.itemData(i) for i in range(ui.targetDiseaseBox.count)]
+    assert words == ["", "HC", "MCI", "AD", "GBM"]
+
+
+def test_the_modules_own_test_passes(app) -> None:
+    import BrainG3N
+
+    BrainG3N.BrainG3NTest().runTest()
+
+
+def test_a_name_that_slicer_does_not_have_is_an_error_in_the_harness(app) -> None:
+    with pytest.raises(AttributeError):
+        app.widget.ui.probeButton.label = "x"
+    with pytest.raises(ValueError, match="no signal"):
+        app.widget.ui.probeButton.connect("pushed(bool)", print)
