@@ -40,6 +40,9 @@ class Pretraining(nn.Module):
         self.mae = MaskedAutoencoder(config)
         self.own_patch = nn.Linear(config.encoder.width, PATCH**3)
         self.histogram = nn.Linear(config.encoder.width, max(config.encoder.histogram_bins, 1))
+        for reading in (self.own_patch, self.histogram):
+            nn.init.zeros_(reading.weight)
+            nn.init.zeros_(reading.bias)
 
     def loss(self, volume: Tensor, keep: Tensor) -> Tensor:
         """The masked loss of the paper plus the weighted readings: volume (B,1,X,Y,Z), keep (B,K)."""
@@ -52,7 +55,7 @@ class Pretraining(nn.Module):
             total = total + self.extra.own_patch * (self.own_patch(tokens).float() - visible).square().mean()
         if self.extra.histogram and (bins := self.config.encoder.histogram_bins):
             shares = patch_histograms(visible, bins)
-            spread = shares.flatten(0, 1).var(0).clamp(min=1e-6)  # a bin that is never filled asks for nothing
+            spread = shares.flatten(0, 1).var(0).clamp(min=1e-4)  # a bin that is hardly ever filled asks for little
             error = ((self.histogram(tokens).float() - shares).square() / spread).mean()
             total = total + self.extra.histogram * error
         return total
