@@ -41,7 +41,8 @@ def add_worker(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "worker", help="Serve the engine to other programs and machines", description=_ABOUT, epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("action", nargs="?", default="serve", choices=("serve", "init", "token", "tokens", "revoke", "audit"),
+    parser.add_argument("action", nargs="?", default="serve",
+                        choices=("serve", "init", "token", "tokens", "revoke", "audit"),
                         help="init: token and certificate; token, tokens, revoke: who may in; audit: check the trail "
                         "(default: serve)")  # fmt: skip
     parser.add_argument("name", nargs="?", help="for revoke: the id of the token")
@@ -67,6 +68,6 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--checkpoint", default="small", metavar="DIR", help="checkpoint folder (default: small)")
     group.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="(default: auto)")
     group.add_argument("--result-hours", type=float, default=24.0, help="until results are erased (default: 24)")
-    group.add_argument("--rehearsal", action="store_true", help="for tests: a test operation in the place of the models")
-    group.add_argument("--child", action="store_true", help="for programs: announce the address as JSON on stdout, use a "
-                       "temporary spool, end when stdin closes")  # fmt: skip
+    group.add_argument("--rehearsal", action="store_true", help="for tests: a test operation instead of the models")
+    group.add_argument("--child", action="store_true", help="for programs: announce the address as JSON on stdout, "
+                       "use a temporary spool, end when stdin closes")  # fmt: skip

@@ -146,7 +146,8 @@ class LocalWorker:
             return ProcessError("process.not_installed", f"{self.python} has no braing3n worker.",
                                 "Install it there: pip install 'braing3n[torch,preprocess,worker]'.")  # fmt: skip
         code = self._process.poll() if self._process is not None else None
-        return ProcessError("process.died", f"The worker ended with exit code {code}.\n{log}", "Its last words are above.")
+        why = f"The worker ended with exit code {code}.\n{log}"
+        return ProcessError("process.died", why, "Its last words are above.")
 
 
 def _read(stream: IO[str] | None, take: Callable[[str], object]) -> None:

@@ -50,7 +50,7 @@ class RemoteEngine:
 
     def __init__(
         self, url: str, token: str, fingerprint: str | None = None, *, output_format: str = "auto",
-        patience_seconds: float = 60.0,
+        patience_seconds: float = 120.0,
     ) -> None:
         self._wire = Wire(url, token, fingerprint, patience_seconds)
         self.url, self.output_format = self._wire.url, output_format

@@ -108,8 +108,8 @@ def connection_errors(url: str) -> Iterator[None]:
             raise _unreachable(url, error) from error
         pinned = "ingerprint" in text
         why = "is not the one that was pinned" if pinned else "cannot be verified"
-        raise UntrustedError("worker.certificate", f"The certificate of {url} {why}.",
-                             "Compare the fingerprint with the one printed by `braing3n worker init`.") from error  # fmt: skip
+        hint = "Compare the fingerprint with the one that `braing3n worker init` printed."
+        raise UntrustedError("worker.certificate", f"The certificate of {url} {why}.", hint) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
         raise WorkerError("worker.url", f"{url} is not the address of a worker.", "Write https://host:port.") from error
     except (requests.RequestException, OSError) as error:

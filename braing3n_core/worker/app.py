@@ -82,14 +82,14 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         where = ", ".join(sorted({str(e["loc"][-1]) for e in error.errors()}))
-        sentence = RequestError("request.parameter", f"These parameters cannot be read: {where}.", "See /v1/openapi.json.")
-        return refusal_response(Refusal(422, sentence))
+        told = f"These parameters cannot be read: {where}."
+        return refusal_response(Refusal(422, RequestError("request.parameter", told, "See /v1/openapi.json.")))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         sentence = RequestError(f"http.{error.status_code}", f"{error.detail}.", "See /v1/openapi.json.")
-        headers = dict(error.headers or {})
-        return refusal_response(Refusal(error.status_code, sentence, **{k.replace("-", "_"): v for k, v in headers.items()}))
+        headers = {k.replace("-", "_"): v for k, v in (error.headers or {}).items()}
+        return refusal_response(Refusal(error.status_code, sentence, **headers))
 
     @app.exception_handler(BrainG3NError)
     async def ours(request: Request, error: BrainG3NError) -> JSONResponse:

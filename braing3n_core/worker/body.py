@@ -63,7 +63,8 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
         if encoding == "zstd" and zstd_is_here():
             return _unzstd(body, limit)
     except (zlib.error, EOFError) as error:
-        raise Refusal(400, RequestError("request.encoding", "The compressed body is damaged.", "Send it again.")) from error
+        damaged = RequestError("request.encoding", "The compressed body is damaged.", "Send it again.")
+        raise Refusal(400, damaged) from error
     raise Refusal(415, RequestError("request.encoding", "Unknown Content-Encoding.", "Use gzip or none."))
 
 

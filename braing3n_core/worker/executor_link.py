@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import IO, Any
 
+from ..protocol import TOKEN_VARIABLE
 from .checks import parser_environment
 from .settings import Settings
 
@@ -25,8 +26,9 @@ class ExecutorLink:
             sys.executable, "-m", "braing3n_core.worker.executor", settings.checkpoint, settings.device,
             str(settings.limits.forget_seconds), *(["--rehearsal"] if settings.rehearsal else []),
         ]  # fmt: skip
-        environment = parser_environment() | {k: v for k, v in os.environ.items() if k.startswith(("OMP_", "OPENBLAS_"))}
-        environment |= {k: v for k, v in os.environ.items() if k.startswith("BRAING3N_") and "TOKEN" not in k}
+        given = ("OMP_", "OPENBLAS_", "BRAING3N_")
+        own = {k: v for k, v in os.environ.items() if k.startswith(given) and k != TOKEN_VARIABLE}
+        environment = {k: v for k, v in parser_environment().items() if not k.startswith(given)} | own
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8",
             start_new_session=os.name != "nt",

@@ -53,7 +53,7 @@ class Hub:
             )
             waiting = list(self._waiting.get(job, ()))
         if self._loop is not None and waiting and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(lambda: [event.set() for event in waiting])
+            self._loop.call_soon_threadsafe(_set_all, waiting)
 
     def drop(self, job: str) -> None:
         """Nobody will ask again."""
@@ -77,3 +77,8 @@ class Hub:
                 self._waiting[job].discard(event)
                 if not self._waiting[job]:
                     del self._waiting[job]
+
+
+def _set_all(events: list[asyncio.Event]) -> None:
+    for event in events:
+        event.set()

@@ -1,4 +1,4 @@
-"""The process that reads an uploaded file for the first time: ``python -m braing3n_core.worker.parser FILE BYTES SECONDS``.
+"""The process that reads an uploaded file first: ``python -m braing3n_core.worker.parser FILE BYTES SECONDS``.
 
 It sets itself limits of memory and time, reads the volume strictly and says on standard output ``{"error": null}`` or
 ``{"error": {code, message, hint, type}}``. Whatever a file does to it, the worker goes on.

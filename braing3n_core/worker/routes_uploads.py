@@ -38,7 +38,7 @@ def upload_routes(worker: "Worker") -> APIRouter:
         offset: Annotated[int, Query(ge=0, description="where the piece begins")],
         x_chunk_sha256: Annotated[str | None, Header(pattern="^[0-9a-f]{64}$")] = None,
     ) -> UploadAnswer:
-        """Add the next piece of a file, raw or with Content-Encoding gzip or zstd; each is taken whole or not at all."""
+        """Add the next piece of a file, raw or in Content-Encoding gzip or zstd; it is taken whole or not at all."""
         if size > parts.settings.limits.upload_bytes:
             raise Refusal(413, RequestError("upload.too_large", "The file is larger than this worker takes.",
                                             f"At most {parts.settings.limits.upload_bytes} bytes."))  # fmt: skip

@@ -145,7 +145,8 @@ class JobStore:
         """Queue a job that needs these uploads; False when one of them is not (or no longer) complete."""
         with self._database.transaction() as db:
             for sha in needs:
-                have = db.execute("SELECT complete FROM uploads WHERE owner=? AND sha256=?", (job.owner, sha)).fetchone()
+                key = (job.owner, sha)
+                have = db.execute("SELECT complete FROM uploads WHERE owner=? AND sha256=?", key).fetchone()
                 if have is None or not have[0]:
                     return False
             db.execute(

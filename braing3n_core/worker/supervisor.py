@@ -149,13 +149,15 @@ class Supervisor:
 
     def _prepare(self, job: JobRow) -> tuple[dict[str, str] | None, dict[str, Any] | None]:
         """Lay out the job's folder and judge its files; the first refusal, or the order for the executor."""
-        parts, files, paths = self.parts, {}, {}
+        parts = self.parts
+        files: dict[str, str] = {}
+        paths: dict[str, str] = {}
         for name, word in files_of(job.request).items():
             sha256, extension = read_content_id(word)
             paths[name] = neutral_path(name, extension)
-            files[paths[name]] = (sha256, extension)
-        folder = parts.spool.lay_out(job.id, {p: parts.spool.upload(job.owner, f[0]) for p, f in files.items()})
-        for path, (sha256, extension) in files.items():
+            files[paths[name]] = sha256
+        folder = parts.spool.lay_out(job.id, {p: parts.spool.upload(job.owner, f) for p, f in files.items()})
+        for path, sha256 in files.items():
             upload = parts.uploads.get(job.owner, sha256)
             if upload is None:
                 return None, None  # erased in this moment

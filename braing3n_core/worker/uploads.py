@@ -111,7 +111,8 @@ class UploadStore:
         upload = self.get(owner, sha256)
         if upload is not None:
             if upload.size != size:
-                raise RequestError("upload.size", f"This file was announced with {upload.size} bytes.", "Say that size.")
+                told = f"This file was announced with {upload.size} bytes."
+                raise RequestError("upload.size", told, "Say that size.")
             return upload
         self._check_room(owner, size)
         with self._database.transaction() as db:
