@@ -70,9 +70,8 @@ def ask(worker: RunningWorker, route: str, job: str, **rest: Any) -> requests.Re
 def test_the_matrix_names_every_route(worker: RunningWorker) -> None:
     paths = requests.get(f"{worker.url}{API}/openapi.json", timeout=20).json()["paths"]
     described = {(m.upper(), p) for p, methods in paths.items() for m in methods if p not in OPEN}
-    shape = {
-        (m, p.split("?")[0].replace(SHA, "{sha256}").replace("provenance.json", "{name}")) for m, p, _ in ROUTES.values()
-    }
+    named = {(m, p.split("?")[0]) for m, p, _ in ROUTES.values()}
+    shape = {(m, p.replace(SHA, "{sha256}").replace("provenance.json", "{name}")) for m, p in named}
     assert described == shape
 
 
@@ -80,7 +79,8 @@ def test_the_matrix_names_every_route(worker: RunningWorker) -> None:
 def test_no_route_opens_without_a_valid_token(
     worker: RunningWorker, job: str, bad_tokens: dict[str, str], route: str
 ) -> None:
-    answers = {"none": ask(worker, route, job), "query": ask(worker, route, job, params={"token": worker.tokens["alice"]}),
+    answers = {"none": ask(worker, route, job),
+               "query": ask(worker, route, job, params={"token": worker.tokens["alice"]}),
                "basic": ask(worker, route, job, auth=("alice", worker.tokens["alice"]))}  # fmt: skip
     for name, token in bad_tokens.items():
         answers[name] = ask(worker, route, job, headers={"Authorization": f"Bearer {token}"})

@@ -27,7 +27,7 @@ from braing3n_core.worker.settings import Limits
 from ..core.damaged_volumes import sound_files
 from .conftest import RunningWorker, steps, wait_for
 
-MUTATIONS = int(os.environ.get("BRAING3N_RELIABILITY_VOLUMES", "30"))
+MUTATIONS = int(os.environ.get("BRAING3N_RELIABILITY_VOLUMES", "60"))
 
 
 def peak_mb(worker: RunningWorker) -> float:
@@ -38,7 +38,7 @@ def peak_mb(worker: RunningWorker) -> float:
 
 
 def patch(worker: RunningWorker, body: bytes, encoding: str = "", size: int | None = None) -> requests.Response:
-    headers = {"Authorization": f"Bearer {worker.tokens['alice']}"} | ({"Content-Encoding": encoding} if encoding else {})
+    headers = {"Authorization": f"Bearer {worker.tokens['alice']}", "Content-Encoding": encoding or "identity"}
     place = {"size": str(size or len(body)), "offset": "0"}
     sha = hashlib.sha256(os.urandom(8)).hexdigest()
     return requests.patch(f"{worker.url}{API}/uploads/{sha}", data=body, params=place, headers=headers, timeout=30)
@@ -93,7 +93,8 @@ def test_a_file_of_exactly_the_limit_is_begun_and_one_byte_more_is_not(worker: R
     b'{"request": {"kind": "probe", "input": "/etc/passwd"}}', b'{"request": {"kind": "generate", "seed": NaN}}',
     b'{"request": {"kind": "generate"}, "more": 1}', b'{"request": {"kind": "generate"}, "format": "exe"}',
     b'{"request": {"kind": "generate", "conditions": 1}}', b"[" * 100_000, b'{"request": {"kind": ["generate"]}}',
-    b'{"request": {"kind": "forecast", "input": 3, "horizons_years": ["x"]}}', b'{"request":{"kind":"generate","seed":"\\ud800"}}',
+    b'{"request": {"kind": "forecast", "input": 3, "horizons_years": ["x"]}}',
+    b'{"request":{"kind":"generate","seed":"\\ud800"}}',
 ])  # fmt: skip
 def test_a_body_that_is_no_job_is_a_typed_error(worker: RunningWorker, body: bytes) -> None:
     answer = put(worker, body)
@@ -169,7 +170,9 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def test_mutated_volumes_crash_nothing_and_none_is_taken_with_wrong_voxels(worker: RunningWorker, tmp_path: Path) -> None:
+def test_mutated_volumes_crash_nothing_and_none_is_taken_with_wrong_voxels(
+    worker: RunningWorker, tmp_path: Path
+) -> None:
     files, rng, engine = sound_files(tmp_path), random.Random(5), worker.engine()
     refused = 0
     for number in range(MUTATIONS):
@@ -177,7 +180,8 @@ def test_mutated_volumes_crash_nothing_and_none_is_taken_with_wrong_voxels(worke
         path = tmp_path / f"{number}-{name}"
         path.write_bytes(mutated(content, rng))
         start = time.monotonic()
-        far, near = taken(lambda p=path, n=number: voxels(engine, p, tmp_path / f"o{n}")), taken(lambda p=path: local(p))
+        far = taken(lambda p=path, n=number: voxels(engine, p, tmp_path / f"o{n}"))
+        near = taken(lambda p=path: local(p))
         assert time.monotonic() - start < 10
         assert isinstance(far, str) == isinstance(near, str), (far, near)
         if isinstance(far, str):

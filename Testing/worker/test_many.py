@@ -1,4 +1,4 @@
-"""Many users at once: no cross-talk, fair turns, prompt cancels, steady memory, and nothing of a patient left behind."""
+"""Many users at once: no cross-talk, fair turns, prompt cancels, steady memory, and nothing of a patient is left."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def test_one_users_long_queue_does_not_hold_up_another(worker: RunningWorker, tm
         requests.delete(f"{worker.url}{API}/jobs/{job}", headers=alice, timeout=20)
 
 
-def test_cancels_at_random_moments_are_prompt_and_leave_nothing(worker: RunningWorker, scan: Path, tmp_path: Path) -> None:
+def test_cancels_at_random_moments_are_prompt_and_leave_nothing(
+    worker: RunningWorker, scan: Path, tmp_path: Path
+) -> None:
     rng, late = random.Random(1), 0
     for number in range(CANCELS):
         cancel, when = Cancel(), []
@@ -124,7 +126,8 @@ def test_nothing_of_a_patient_is_found_after_a_job(own_worker: RunningWorker, tm
     array.flat[: len(MARKS[2])] = list(MARKS[2].encode())
     array.flat[5000] = 1.0
     scan = Volume.from_array(array, np.eye(4), description=MARKS[3]).save(folder / f"{MARKS[4]}_ses-{MARKS[5]}_T1w.nii")
-    mask = Volume.from_array((array > 0).astype(np.float32), np.eye(4), description=MARKS[6]).save(folder / f"{MARKS[7]}.nii")
+    inside = Volume.from_array((array > 0).astype(np.float32), np.eye(4), description=MARKS[6])
+    mask = inside.save(folder / f"{MARKS[7]}.nii")
     template = Volume.from_array(array + 1, np.eye(4), description=MARKS[8]).save(folder / f"{MARKS[9]}.nrrd")
     options = PreprocessOptions(brain="mask", mask=str(mask), template=str(template))
     own_worker.engine().run(ProbeRequest(str(scan), options), tmp_path / "out")

@@ -40,7 +40,9 @@ def large_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(worker: RunningWorker, large_scan: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+def expected(
+    worker: RunningWorker, large_scan: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, bytes]]:
     folder = tmp_path_factory.mktemp("expected")
     worker.engine().run(ProbeRequest(str(large_scan)), folder / "scan")
     worker.engine().run(steps(30), folder / "steps")
@@ -103,7 +105,9 @@ def test_a_second_file_of_the_same_content_is_sent_once_per_job(
     assert large_scan.stat().st_size <= proxy.sent < large_scan.stat().st_size + 50_000
 
 
-def test_a_request_without_files_sends_nothing_but_words(worker: RunningWorker, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_a_request_without_files_sends_nothing_but_words(
+    worker: RunningWorker, proxy: FaultProxy, tmp_path: Path
+) -> None:
     proxy.plan(Fault("none", 0))
     engine = RemoteEngine(f"http://127.0.0.1:{proxy.port}", worker.tokens["alice"])
     assert engine.run(GenerateRequest(num_steps=1), tmp_path / "out").kind == "generate"

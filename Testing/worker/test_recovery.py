@@ -28,7 +28,9 @@ def submit(worker: RunningWorker, seed: int, number: int = 10) -> Errand:
     return errand
 
 
-def test_a_queued_a_running_and_a_finished_job_survive_a_kill_of_the_api(own_worker: RunningWorker, tmp_path: Path) -> None:
+def test_a_queued_a_running_and_a_finished_job_survive_a_kill_of_the_api(
+    own_worker: RunningWorker, tmp_path: Path
+) -> None:
     finished = submit(own_worker, 1, 1)
     finished._follow(lambda *_: None)
     running, queued = submit(own_worker, 2, 100), submit(own_worker, 3, 5)
@@ -73,7 +75,9 @@ def test_a_job_that_crashes_its_process_once_is_done_the_second_time(worker: Run
     assert result.outputs
 
 
-def test_a_job_that_always_crashes_its_process_fails_and_the_next_is_done(worker: RunningWorker, tmp_path: Path) -> None:
+def test_a_job_that_always_crashes_its_process_fails_and_the_next_is_done(
+    worker: RunningWorker, tmp_path: Path
+) -> None:
     with pytest.raises(ProcessError) as caught:
         worker.engine().run(steps(2, site="crash"), tmp_path / "out")
     assert caught.value.code == "job.crashed"
@@ -91,7 +95,9 @@ def test_a_bug_and_a_lack_of_memory_are_typed_errors_without_a_path(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cancel_that_is_not_obeyed_ends_the_process_and_the_next_job_is_done(worker: RunningWorker, tmp_path: Path) -> None:
+def test_a_cancel_that_is_not_obeyed_ends_the_process_and_the_next_job_is_done(
+    worker: RunningWorker, tmp_path: Path
+) -> None:
     cancel = Cancel()
     threading.Timer(1.0, cancel.cancel).start()
     start = time.monotonic()

@@ -1,7 +1,8 @@
-"""The process that reads an uploaded file first: ``python -m braing3n_core.worker.parser FILE BYTES SECONDS``.
+"""The process that reads an uploaded file first: ``python -m braing3n_core.worker.parser BYTES SECONDS``.
 
-It sets itself limits of memory and time, reads the volume strictly and says on standard output ``{"error": null}`` or
-``{"error": {code, message, hint, type}}``. Whatever a file does to it, the worker goes on.
+It answers lines of JSON, ``{"folder", "name"}``, one at a time, with ``{"error": null}`` or
+``{"error": {code, message, hint, type}}``. Each file is read in a fork of its own, with limits of memory and time that
+cannot be lifted, so that nothing in a file reaches the next one. It is warm: a small file takes milliseconds.
 """
 
 from __future__ import annotations
@@ -10,6 +11,12 @@ import json
 import os
 import sys
 from contextlib import suppress
+from typing import Any
+
+from ..errors import BrainG3NError, VolumeError
+from ..volume import Volume
+
+_AGAIN = "Export the scan again, or convert it."
 
 
 def limit(address_space_bytes: int, cpu_seconds: int) -> None:
@@ -25,25 +32,60 @@ def limit(address_space_bytes: int, cpu_seconds: int) -> None:
 
 def judge(path: str) -> dict[str, str] | None:
     """Why a file is refused, or None. A mask may be of one value."""
-    from ..errors import BrainG3NError, VolumeError
-    from ..volume import Volume
-
     try:
         Volume.load(path, allow_constant="mask" in path)
     except BrainG3NError as error:
         return error.to_dict()
     except MemoryError:
-        return VolumeError("volume.memory", f"{path}: the voxels need more memory than the worker allows a file.",
-                           "Crop or resample the scan.").to_dict()  # fmt: skip
+        message = f"{path}: the voxels need more memory than the worker allows a file."
+        return VolumeError("volume.memory", message, "Crop or resample the scan.").to_dict()
     return None
 
 
+def judge_apart(folder: str, name: str, limits: tuple[int, int]) -> dict[str, Any]:
+    """The verdict of a fork of this process: ``{"error": ...}``, or ``{"died": signal}`` when somebody killed it."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            limit(*limits)
+            os.chdir(folder)
+            os.write(writing, json.dumps({"error": judge(name)}).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(child, 0)
+    return _verdict(name, said, os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
+
+
+def _verdict(name: str, said: bytes, signal: int) -> dict[str, Any]:
+    if signal == 9:
+        return {"died": signal}
+    with suppress(ValueError):
+        answer = json.loads(said)
+        if isinstance(answer, dict):
+            return answer
+    slow = signal == 24  # SIGXCPU
+    why = "takes too long" if slow else "broke the process that read it"
+    code = "volume.time" if slow else "volume.unreadable"
+    return {"error": VolumeError(code, f"{name}: the file is refused: reading it {why}.", _AGAIN).to_dict()}
+
+
 def main(arguments: list[str]) -> int:
-    """Judge one file. arguments: path relative to the working directory, bytes, seconds."""
-    path, address_space_bytes, cpu_seconds = arguments
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # each thread of a pool takes address space
-    limit(int(address_space_bytes), int(cpu_seconds))
-    sys.stdout.write(json.dumps({"error": judge(path)}))
+    """Answer until the input closes. arguments: bytes of address space and seconds of processor time for each file."""
+    limits = int(arguments[0]), int(arguments[1])
+    for line in sys.stdin:
+        order = json.loads(line)
+        if hasattr(os, "fork"):
+            answer = judge_apart(order["folder"], order["name"], limits)
+        else:  # Windows: the caller ends this process after each file
+            os.chdir(order["folder"])
+            answer = {"error": judge(order["name"])}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
     return 0
 
 

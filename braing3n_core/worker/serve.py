@@ -71,7 +71,8 @@ def serve(worker: Worker, address: Address, announce: bool = False, until_stdin_
     config = uvicorn.Config(
         create_app(worker), log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=30, timeout_graceful_shutdown=3, h11_max_incomplete_event_size=32 * 1024,
-        ssl_certfile=address.cert, ssl_keyfile=address.key, lifespan="on", http=ImpatientProtocol, ws="none", backlog=512,
+        ssl_certfile=address.cert, ssl_keyfile=address.key, lifespan="on", http=ImpatientProtocol,
+        ws="none", backlog=512,
     )  # fmt: skip
     config.load()
     if config.ssl is not None:

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ProcessError
 from ..protocol import files_of, neutral_path, read_content_id, with_files
 from .audit import Audit
-from .checks import ParserDied, judge_file
+from .checks import Checker, ParserDied
 from .executor_link import ExecutorLink
 from .hub import Hub
 from .settings import Settings
@@ -50,6 +50,7 @@ class Supervisor:
         self.capabilities: dict[str, Any] | None = None
         self.unfit: dict[str, str] | None = None
         self._link: ExecutorLink | None = None
+        self._checker = Checker(parts.settings.limits)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._erased: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="supervisor", daemon=True)
@@ -102,6 +103,7 @@ class Supervisor:
                 self._wake.clear()
                 continue
             self._do(job)
+        self._checker.stop()
         if self._link is not None:
             self._link.kill()
 
@@ -162,7 +164,7 @@ class Supervisor:
             if upload is None:
                 return None, None  # erased in this moment
             if path not in upload.verdicts:
-                verdict = judge_file(folder, path, parts.settings.limits)
+                verdict = self._checker.judge(folder, path)
                 parts.uploads.judge(job.owner, sha256, path, verdict)
                 parts.count("files_refused" if verdict else "files_accepted")
             else:
