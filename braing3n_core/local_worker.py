@@ -142,7 +142,7 @@ class LocalWorker:
     def _silence(self) -> ProcessError:
         time.sleep(0.2)  # for its last words
         log = "\n".join(self.log)
-        if "No module named braing3n_core" in log or "braing3n[worker]" in log:
+        if ("No module named" in log and "braing3n_core" in log) or "braing3n[worker]" in log:
             return ProcessError("process.not_installed", f"{self.python} has no braing3n worker.",
                                 "Install it there: pip install 'braing3n[torch,preprocess,worker]'.")  # fmt: skip
         code = self._process.poll() if self._process is not None else None

@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -80,12 +81,15 @@ def job_routes(worker: "Worker") -> APIRouter:
             worker.supervisor.erase(job)
             worker.parts.audit.write(principal.user, "job.erased", job)
 
+    _add_files(router, desk, who)
+    return router
+
+
+def _add_files(router: APIRouter, desk: "Desk", who: Callable[[Request], Awaitable[Principal]]) -> None:
     @router.get("/{job}/artifacts/{name}", response_class=FileResponse, responses=_FILE)
-    def fetch(job: JobId, name: Name, principal: Who) -> Response:
+    def fetch(job: JobId, name: Name, principal: Annotated[Principal, Depends(who)]) -> Response:
         """One file of a result, or a range of it."""
         return desk.file(desk.own(job, principal.user), name)
-
-    return router
 
 
 class Desk:
