@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -94,6 +95,11 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(BrainG3NError)
     async def ours(request: Request, error: BrainG3NError) -> JSONResponse:
         return refusal_response(Refusal(500 if isinstance(error, ConfigError) else 422, error))
+
+    @app.exception_handler(sqlite3.OperationalError)
+    async def storage(request: Request, error: sqlite3.OperationalError) -> JSONResponse:
+        sentence = ProcessError("worker.storage", "The worker cannot write its database now.", "Try again later.")
+        return refusal_response(Refusal(503, sentence, Retry_After="5"))
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:

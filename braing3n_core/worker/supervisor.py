@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -53,6 +55,8 @@ class Supervisor:
         self._checker = Checker(parts.settings.limits)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._erased: set[str] = set()
+        self._current: JobRow | None = None
+        self._swept = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -89,23 +93,42 @@ class Supervisor:
         self._wake.set()
 
     def _work(self) -> None:
-        swept = time.monotonic()
         while not self._stop.is_set():
-            if time.monotonic() - swept > HOUSEKEEPING_SECONDS:
-                self._keep_house()
-                swept = time.monotonic()
-            self._clean_erased()
-            if not self._ready():
-                continue
-            job = self.parts.jobs.take_next()
-            if job is None:
-                self._wake.wait(1.0)
-                self._wake.clear()
-                continue
-            self._do(job)
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001 - a full disk or a bug must not end the one thread that works
+                self._stumble(error)
         self._checker.stop()
         if self._link is not None:
             self._link.kill()
+
+    def _turn(self) -> None:
+        """Keep house, take the next job, do it."""
+        if time.monotonic() - self._swept > HOUSEKEEPING_SECONDS:
+            self._keep_house()
+            self._swept = time.monotonic()
+        self._clean_erased()
+        if not self._ready():
+            return
+        self._current = self.parts.jobs.take_next()
+        if self._current is None:
+            self._wake.wait(1.0)
+            self._wake.clear()
+        else:
+            self._do(self._current)
+        self._current = None
+
+    def _stumble(self, error: Exception) -> None:
+        """Something failed in here: say so, let go of the executor, and try the job again, not for ever."""
+        sys.stderr.write(f"supervisor: {type(error).__name__}\n")
+        self.parts.count("supervisor_errors")
+        job, self._current = self._current, None
+        if self._link is not None:
+            self._link.kill()
+        with contextlib.suppress(Exception):
+            if job is not None:
+                self._again(job)
+        self._stop.wait(1.0)
 
     def _ready(self) -> bool:
         """Whether the executor runs and has loaded its engine; starts it, and waits a moment."""
