@@ -46,7 +46,7 @@ test-slow: $(STAMP) ## the tests that take minutes
 reliability: $(STAMP) ## the worker under faults, kills, load and damaged files, at full length
 	BRAING3N_RELIABILITY_VOLUMES=10000 BRAING3N_RELIABILITY_KILLS=300 BRAING3N_RELIABILITY_FAULTS=40 \
 	BRAING3N_RELIABILITY_CANCELS=200 BRAING3N_RELIABILITY_CLIENTS=32 BRAING3N_RELIABILITY_JOBS=30 \
-	BRAING3N_RELIABILITY_SMALL_JOBS=1400 $(BIN)/python -m pytest Testing/worker --durations=10 $(PYTEST_ARGS)
+	BRAING3N_RELIABILITY_SMALL_JOBS=1400 BRAING3N_RELIABILITY_FUZZ=20000 $(BIN)/python -m pytest Testing/worker --durations=10 $(PYTEST_ARGS)
 
 lint: $(STAMP) ## style alone
 	$(BIN)/ruff check .

@@ -95,6 +95,20 @@ def test_a_bug_and_a_lack_of_memory_are_typed_errors_without_a_path(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_spool_that_cannot_be_written_costs_a_job_and_not_the_worker(
+    own_worker: RunningWorker, tmp_path: Path
+) -> None:
+    folder = own_worker.spool / "jobs"
+    folder.rmdir()
+    folder.write_text("in the way")
+    with pytest.raises(ProcessError) as caught:
+        own_worker.engine().run(steps(1), tmp_path / "out")
+    assert caught.value.code == "job.crashed"
+    folder.unlink()
+    folder.mkdir()
+    assert own_worker.engine().run(steps(1), tmp_path / "next").outputs
+
+
 def test_a_cancel_that_is_not_obeyed_ends_the_process_and_the_next_job_is_done(
     worker: RunningWorker, tmp_path: Path
 ) -> None:
