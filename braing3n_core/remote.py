@@ -1,7 +1,7 @@
 """The engine of a worker, over HTTP: same interface, same files, same errors (docs/worker.md).
 
-Needs what 3D Slicer's own Python bundles: the standard library, ``requests`` and numpy. Usable from any thread; give
-each thread its own RemoteEngine.
+Needs what 3D Slicer's own Python bundles: the standard library, ``requests`` and numpy. Usable from any thread, and
+from several at a time.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RemoteEngine:
 
     def health(self) -> dict[str, Any]:
         """``{"ok": bool, "status": ready | starting | unfit}``, at once. Raises UnreachableError, UntrustedError."""
-        response = self._wire._once("GET", f"{API}/health/ready")
+        response = self._wire.once("GET", f"{API}/health/ready")
         return _object(response.content)
 
     def capabilities(self) -> dict[str, Any]:
@@ -141,11 +141,7 @@ class Errand:
         """Let the worker erase the job: it was retrieved, cancelled or has failed. It expires if this is not heard."""
         with suppress(BrainG3NError):
             if self._sent:
-                patience, self.wire.patience_seconds = self.wire.patience_seconds, 3.0
-                try:
-                    self.wire.call("DELETE", f"{API}/jobs/{self.id}", expect=(404,))
-                finally:
-                    self.wire.patience_seconds = patience
+                self.wire.call("DELETE", f"{API}/jobs/{self.id}", expect=(404,), patience_seconds=3.0)
 
     def _upload(self, path: str, sha256: str, progress: Progress) -> None:
         """Send what the worker lacks of a file, from where it stands."""

@@ -38,7 +38,7 @@ _PASSING = (408, 429, 500, 502, 503, 504, 507)
 class Wire:
     """A worker's address with its token. fingerprint: sha256 of its certificate, or None for the usual authorities.
 
-    patience_seconds: for how long a call is tried again. Not for several threads at a time.
+    patience_seconds: for how long a call is tried again. Several threads may call at the same time.
     """
 
     def __init__(self, url: str, token: str, fingerprint: str | None, patience_seconds: float) -> None:
@@ -50,19 +50,21 @@ class Wire:
             self._session.mount("https://", _Pinned(_checked_fingerprint(fingerprint)))
 
     def call(
-        self, method: str, path: str, *, cancel: Cancel | None = None, expect: tuple[int, ...] = (), **rest: Any
+        self, method: str, path: str, *, cancel: Cancel | None = None, expect: tuple[int, ...] = (),
+        patience_seconds: float | None = None, **rest: Any,
     ) -> requests.Response:
         """The answer to one call. expect: failures that the caller wants to see.
 
         Raises Cancelled, UnreachableError, UntrustedError, AccessError, BusyError, or what the worker said.
         """
-        deadline = time.monotonic() + self.patience_seconds
+        patience = self.patience_seconds if patience_seconds is None else patience_seconds
+        deadline = time.monotonic() + patience
         for pause in _pauses():
             if cancel is not None:
                 cancel.check()
             failure: BrainG3NError
             try:
-                response = self._once(method, path, **rest)
+                response = self.once(method, path, **rest)
             except UnreachableError as error:
                 failure = error
             else:
@@ -81,7 +83,7 @@ class Wire:
     def stream(self, path: str, offset: int) -> Iterator[requests.Response]:
         """A download from ``offset`` on; the caller reads the body. Raises as :meth:`call`, without trying again."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        response = self._once("GET", path, headers=headers, stream=True)
+        response = self.once("GET", path, headers=headers, stream=True)
         with response:
             if not response.ok:
                 raise failure_of(response)
@@ -91,7 +93,8 @@ class Wire:
         """Let go of the connections."""
         self._session.close()
 
-    def _once(self, method: str, path: str, **rest: Any) -> requests.Response:
+    def once(self, method: str, path: str, **rest: Any) -> requests.Response:
+        """One attempt, whatever its status. Raises UnreachableError, UntrustedError."""
         rest.setdefault("timeout", (CONNECT_SECONDS, READ_SECONDS))
         with connection_errors(self.url):
             return self._session.request(method, self.url + path, allow_redirects=False, **rest)

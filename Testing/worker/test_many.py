@@ -147,3 +147,15 @@ def test_nothing_of_a_patient_is_found_after_a_job(own_worker: RunningWorker, tm
     voxels = np.frombuffer(MARKS[2].encode(), np.uint8).astype("<f4").tobytes()
     assert not any(voxels in data for data in everything)
     assert any(line["object"] in hashes for line in audit_lines(own_worker))  # by content the trail knows each file
+
+
+def test_one_engine_serves_several_threads(worker: RunningWorker, tmp_path: Path) -> None:
+    engine = worker.engine()
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(engine.run, steps(20, n), tmp_path / str(n)) for n in range(4)]
+        while not all(run.done() for run in runs):
+            assert engine.health()["ok"]
+            time.sleep(0.05)
+    for number, run in enumerate(runs):
+        noise = Volume.load(run.result().outputs[0].path).array
+        assert np.array_equal(noise, np.random.default_rng(number).normal(size=noise.shape).astype(np.float32))
