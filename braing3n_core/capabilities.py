@@ -81,9 +81,8 @@ def _vocabularies(parts: Parts, kind: str) -> dict[str, list[str] | None]:
 def _brain_backends() -> dict[str, dict[str, Any]]:
     try:
         from .preprocess.brain import extractors
-        from .preprocess.template import load_template
 
-        found = {name: e.available() for name, e in extractors(load_template()).items()}
+        found = {name: e.available() for name, e in extractors().items()}
     except (ImportError, BrainG3NError) as error:
         found = {name: (False, str(error)) for name in BRAIN_BACKENDS if name not in ("mask", "none")}
     found |= {"mask": (True, "with a mask of your own"), "none": (True, "for scans that are already stripped")}

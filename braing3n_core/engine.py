@@ -12,6 +12,7 @@ Heavy imports wait for the first use, so that a bad request is refused at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,14 +86,14 @@ class Engine:
 
     def preprocess(
         self, volume: Volume, options: PreprocessOptions | None = None, mask: Volume | None = None, *,
-        progress: Progress = silent, cancel: Cancel | None = None,
+        sidecar: Mapping[str, Any] | None = None, progress: Progress = silent, cancel: Cancel | None = None,
     ) -> Preprocessed:
-        """A scan of any grid onto the atlas grid. mask: its brain, in the scan's grid."""
+        """A scan of any grid onto the atlas grid. mask: its brain, in the scan's grid. sidecar: its BIDS JSON."""
         from .preprocess.pipeline import preprocess
 
         options = options or PreprocessOptions(modality=volume.modality or "T1")
         check_options(options)
-        return preprocess(volume, options, mask=mask, progress=progress, cancel=cancel)
+        return preprocess(volume, options, mask=mask, sidecar=sidecar, progress=progress, cancel=cancel)
 
     def encode(self, preprocessed: Preprocessed) -> Encoded:
         """Tokens (1200,D), embedding (D,) and latents (1200,C) of a preprocessed scan."""

@@ -130,7 +130,9 @@ class Job:
                 volume = Volume.load(request.input, modality=options.modality)
                 mask = None if options.mask is None else Volume.load(options.mask)
             with self.timings.step("preprocess"):
-                preprocessed = self.engine.preprocess(volume, options, mask, progress=progress, cancel=self.cancel)
+                preprocessed = self.engine.preprocess(
+                    volume, options, mask, sidecar=read_sidecar(request.input), progress=progress, cancel=self.cancel
+                )
             self.engine.keep_scan(key, preprocessed)
         self.facts["input"] = {"file": Path(request.input).name, "sha256": json.loads(key)["input"]}
         self.facts["preprocess"] = preprocessed.record.to_dict()
@@ -189,11 +191,22 @@ class Job:
         }
 
 
+def read_sidecar(scan: str) -> dict[str, Any]:
+    """The BIDS JSON beside a scan; empty when there is none, or none that can be read."""
+    path = Path(scan).with_name(f"{stem(scan)}.json")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _fingerprint(request: Request) -> str:
     """What the preprocessed scan depends on: contents of the files and all options."""
     options: PreprocessOptions = request.preprocess
     files = {name: path for name, path in (("mask", options.mask), ("template", options.template)) if path}
     hashes = {name: file_sha256(path) for name, path in files.items()}
+    hashes["sidecar"] = json.dumps(read_sidecar(request.input).get("SkullStripped"))
     return json.dumps({"input": _input_sha256(request.input), **dataclasses.asdict(options), **hashes}, sort_keys=True)
 
 

@@ -18,7 +18,10 @@ PACKAGES: tuple[str, ...] = ("numpy", "scipy", "torch", "nibabel", "SimpleITK", 
 
 
 def file_sha256(path: str | Path) -> str:
-    """The sha256 of a file."""
+    """The sha256 of a file; of a folder (a DICOM series), that of the names and sha256 of its files."""
+    if Path(path).is_dir():
+        listed = [f"{one.name} {file_sha256(one)}\n" for one in sorted(Path(path).iterdir()) if one.is_file()]
+        return hashlib.sha256("".join(listed).encode()).hexdigest()
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

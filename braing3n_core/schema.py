@@ -20,7 +20,7 @@ BIDS_SUFFIX: dict[str, str] = {"T1": "T1w", "T1C": "ce-GAD_T1w", "T2": "T2w", "F
 DISEASES: tuple[str, ...] = ("HC", "MCI", "AD", "PD", "GBM", "glioma", "ASD", "SCZ")  # the 8-way condition
 SEXES: tuple[str, ...] = ("F", "M")
 IDH1: tuple[str, ...] = ("wildtype", "mutant")
-STAGES: tuple[str, ...] = ("native", "stripped", "registered")
+STAGES: tuple[str, ...] = ("dicom", "native", "defaced", "stripped", "bias-corrected", "registered")
 BRAIN_BACKENDS: tuple[str, ...] = ("hd-bet", "mindgrab", "template", "mask", "none")
 RENDERINGS: tuple[str, ...] = ("residual", "full")
 AGE_RANGE_YEARS: tuple[float, float] = (5.0, 98.0)  # the corpus of the paper, Appendix A
@@ -70,7 +70,7 @@ class PreprocessOptions:
 
 @dataclass(frozen=True)
 class Request:
-    """What every request on a scan carries. input: path of a NIfTI-1 or NRRD volume."""
+    """What every request on a scan carries. input: path of a NIfTI-1 or NRRD volume, or a DICOM series' folder."""
 
     input: str
     preprocess: PreprocessOptions = field(default_factory=PreprocessOptions)

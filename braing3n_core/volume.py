@@ -19,6 +19,7 @@ import numpy as np
 from . import grid
 from .atomic import atomic_file
 from .byte_stream import GZIP_MAGIC
+from .dicom import DICOM_DESCRIPTION, read_series
 from .errors import VolumeError
 from .nifti import DESCRIPTION_BYTES, nifti_header, read_nifti
 from .nrrd import nrrd_header, read_nrrd
@@ -71,16 +72,22 @@ class Volume:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], modality: str | None = None, *, allow_constant: bool = False) -> Volume:
-        """Read a NIfTI-1 or NRRD file strictly. Raises :class:`VolumeError`, whose message names the file.
+        """Read a NIfTI-1 or NRRD file, or a folder with one DICOM series, strictly.
+
+        Raises :class:`VolumeError`, whose message names the file.
 
         allow_constant: accept an image of one value, as the difference map of a null edit is.
         """
         try:
-            decoded = _read(Path(path))
-            array = to_float32(decoded)
+            if os.path.isdir(path):
+                array, affine = read_series(Path(path))
+                description = DICOM_DESCRIPTION  # and nothing of its headers, which can name the patient
+            else:
+                decoded = _read(Path(path))
+                array, affine, description = to_float32(decoded), decoded.affine, _clean(decoded.description)
             if not allow_constant:
                 check_not_constant(array)
-            return cls(array, decoded.affine, modality, stem(path), _clean(decoded.description))
+            return cls(array, affine, modality, stem(path), description)
         except VolumeError as error:
             raise VolumeError(error.code, f"{path}: {error.message}", error.hint) from error
         except OSError as error:
@@ -167,7 +174,7 @@ def _extension(path: Path) -> str:
         )
     raise VolumeError(
         "volume.format", f"{path.suffix or 'A name without extension'} is not a known format.",
-        f"Known extensions: {', '.join(EXTENSIONS)}. Convert the scan first (for DICOM: dcm2niix or Slicer).",
+        f"Known extensions: {', '.join(EXTENSIONS)}. Convert the scan first (DICOM: give the folder of the series).",
     )
 
 

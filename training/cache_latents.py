@@ -1,6 +1,6 @@
 """Encode a store with a finished tokenizer: deterministic latents for the next stages and for evaluation.
 
-    python -m training.cache_latents --store STORE --encoder E --tokenizer T --out FOLDER
+    python -m training.cache_latents --store STORE... --encoder E --tokenizer T --out FOLDER
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from .store import Store
 def main() -> None:
     """Write the latent set ``FOLDER`` (see :class:`training.latents.LatentSet`)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("store", "encoder", "tokenizer", "out"):
+    parser.add_argument("--store", required=True, type=Path, nargs="+", help="training stores, used as one")
+    for name in ("encoder", "tokenizer", "out"):
         parser.add_argument(f"--{name}", required=True, type=Path)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     device = pick_device(options.device)
     encoder, _ = load_model(options.encoder, "encoder", EncoderConfig, Encoder, device)
     tokenizer, _ = load_model(options.tokenizer, "tokenizer", TokenizerConfig, Tokenizer, device)
-    store = Store.open(options.store)
+    store = Store.open(*options.store)
     tokens = cache_tokens(store, encoder, options.out / "tokens.npy", device)
     LatentSet(project(tokens, tokenizer), store.records).save(options.out)
 

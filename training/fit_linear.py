@@ -7,7 +7,7 @@ and serves every task; cross-validation is grouped by subject (paper, "Probing":
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,6 +64,10 @@ class LinearFit:
     penalty: float
     out_of_fold: np.ndarray
     classes: tuple[str, ...] = ()
+
+    def rescaled(self, factors: np.ndarray) -> LinearFit:
+        """The same fit for features that are not yet multiplied by ``factors`` (F,)."""
+        return replace(self, weights=(self.weights * factors).astype(np.float32))
 
 
 def fit_ridge(

@@ -1,14 +1,17 @@
 """Phase 1: pretrain the masked autoencoder (paper, section 2.1).
 
-    python -m training.pretrain_mae training/configs/small.toml --store STORE --out RUN
+    python -m training.pretrain_mae training/configs/small.toml --store STORE... --out RUN
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
 
-from braing3n_core.models.layers import patchify
+import torch
+from torch import Tensor, nn
+
+from braing3n_core.config import config_from_dict
+from braing3n_core.models.layers import PATCH, patch_histograms, patchify
 from braing3n_core.models.mae import Encoder, MAEConfig, MaskedAutoencoder, random_keep
 
 from .loop import train
@@ -16,37 +19,88 @@ from .stage import Settings, arguments, save_stage
 from .store import Store
 
 
+@dataclass(frozen=True)
+class MAETraining:
+    """What is asked of the visible tokens beside the paper's loss; 0 is the paper.
+
+    own_patch: weight of the error of a linear reading of the token's own voxels.
+    histogram: weight of the error of a linear reading of the histogram it was given (ADR 14).
+    """
+
+    own_patch: float = 0.0
+    histogram: float = 0.0
+
+
+class Pretraining(nn.Module):
+    """The masked autoencoder, and the linear readings of its visible tokens."""
+
+    def __init__(self, config: MAEConfig, extra: MAETraining) -> None:
+        super().__init__()
+        self.config, self.extra = config, extra
+        self.mae = MaskedAutoencoder(config)
+        self.own_patch = nn.Linear(config.encoder.width, PATCH**3)
+        self.histogram = nn.Linear(config.encoder.width, max(config.encoder.histogram_bins, 1))
+
+    def loss(self, volume: Tensor, keep: Tensor) -> Tensor:
+        """The masked loss of the paper plus the weighted readings: volume (B,1,X,Y,Z), keep (B,K)."""
+        patches = patchify(volume)
+        encoded = self.mae.encoder.encode_patches(patches, keep)
+        total = self.mae.masked_error(encoded, patches, keep)
+        visible = torch.gather(patches, 1, keep[..., None].expand(-1, -1, patches.shape[-1]))
+        tokens = encoded[:, 1:]
+        if self.extra.own_patch:
+            total = total + self.extra.own_patch * (self.own_patch(tokens).float() - visible).square().mean()
+        if self.extra.histogram and (bins := self.config.encoder.histogram_bins):
+            shares = patch_histograms(visible, bins)
+            spread = shares.flatten(0, 1).var(0).clamp(min=1e-6)  # a bin that is never filled asks for nothing
+            error = ((self.histogram(tokens).float() - shares).square() / spread).mean()
+            total = total + self.extra.histogram * error
+        return total
+
+
 @torch.no_grad()
 def principal_start(encoder: Encoder, store: Store, volumes: int = 48) -> None:
-    """Start the patch embedding at the principal components of the patches (ADR 13).
+    """Start the patch embedding at the principal components of the patches (ADR 13), and its histograms (ADR 14).
 
     # Unspecified in the paper. From a random start a short run first learns the mean image and lets every token
     collapse onto a few directions; from this start the tokens hold the voxels from the first step. A component's
-    output is scaled by its variance to the power -1/4, between plain and whitened, and to a mean square of 1.
+    output is scaled by its variance to the power -1/4, between plain and whitened, and to a mean square of 1. The
+    last directions, of the least variance, start as the histogram's bins, each standardised.
     """
-    width = encoder.config.width
+    bins = encoder.config.histogram_bins
+    width = encoder.config.width - bins
     chosen = torch.linspace(0, len(store) - 1, min(volumes, len(store))).long().tolist()
-    count, centre, moment = 0, torch.zeros(1), torch.zeros(1)
+    count, centre, moment, shares = 0, torch.zeros(1), torch.zeros(1), []
     for i in chosen:
         patches = patchify(store.zscored([i]))[0]
         count, centre, moment = count + len(patches), centre + patches.sum(0), moment + patches.T @ patches
+        if bins:
+            shares.append(patch_histograms(patches, bins))
     centre = centre / count
     values, vectors = torch.linalg.eigh(moment / count - torch.outer(centre, centre))
     values = values[-width:].flip(0).clamp(min=values[-1] * 1e-8)
     rows = vectors[:, -width:].flip(1).T / values[:, None] ** 0.25
     rows = rows / values.sqrt().mean().sqrt()
-    encoder.patch_embed.weight.copy_(rows)
-    encoder.patch_embed.bias.copy_(-(rows @ centre))
+    encoder.patch_embed.weight.zero_()
+    encoder.patch_embed.weight[:width] = rows
+    encoder.patch_embed.bias[:width] = -(rows @ centre)
+    if encoder.histogram_embed is not None:
+        seen = torch.cat(shares)
+        gain = 1 / seen.std(0).clamp(min=1e-3)
+        encoder.histogram_embed.weight.zero_()
+        encoder.histogram_embed.weight[width:] = torch.diag(gain)
+        encoder.patch_embed.bias[width:] = -gain * seen.mean(0)
 
 
 def main() -> None:
     """Train and write ``RUN/encoder``."""
-    options = arguments(__doc__ or "", store="training store").parse_args()
+    options = arguments(__doc__ or "", stores=True).parse_args()
     settings = Settings("mae", options)
-    store, config = Store.open(options.store), settings.model("mae", MAEConfig)
+    store, config = Store.open(*options.store), settings.model("mae", MAEConfig)
+    extra = config_from_dict(MAETraining, settings.tables.get("mae", {}).get("extra", {}))
     torch.manual_seed(settings.train.seed)
-    model = MaskedAutoencoder(config)
-    principal_start(model.encoder, store)
+    model = Pretraining(config, extra)
+    principal_start(model.mae.encoder, store)
     model = model.to(settings.device)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
@@ -55,7 +109,7 @@ def main() -> None:
         return model.loss(store.zscored(chosen, settings.device), keep)
 
     best = train(model, loss, settings.train, options.out, settings.device)
-    save_stage(options.out, "encoder", best.encoder, {}, {"volumes": len(store)})
+    save_stage(options.out, "encoder", best.mae.encoder, {}, {"volumes": len(store)})
 
 
 if __name__ == "__main__":

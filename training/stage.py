@@ -26,13 +26,15 @@ CARD = (
 )
 
 
-def arguments(description: str, **extra: str) -> argparse.ArgumentParser:
-    """The common command line of a stage; ``extra`` adds required paths by name and help."""
+def arguments(description: str, *, stores: bool = False, **extra: str) -> argparse.ArgumentParser:
+    """The common command line of a stage; ``extra`` adds required paths by name and help, ``stores`` ``--store``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="TOML file, e.g. training/configs/small.toml")
     parser.add_argument("--out", required=True, type=Path, help="folder of the run: state, log and checkpoint")
     parser.add_argument("--minutes", type=float, help="wall-clock budget; the schedule ends with it")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    if stores:
+        parser.add_argument("--store", required=True, type=Path, nargs="+", help="training stores, used as one")
     for name, text in extra.items():
         parser.add_argument(f"--{name}", required=True, type=Path, help=text)
     return parser

@@ -27,24 +27,37 @@ class StoreError(BrainG3NError):
     """A training store is missing, incomplete or does not fit."""
 
 
+class Joined:
+    """The memory-mapped voxels of several stores behind one index."""
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.parts = parts
+        self.ends = np.cumsum([len(part) for part in parts])
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Volume ``index`` (160,192,160) uint8."""
+        part = int(np.searchsorted(self.ends, index, side="right"))
+        return self.parts[part][index - self.ends[part]]
+
+
 @dataclass(frozen=True)
 class Store:
-    """voxels (n,160,192,160) uint8, memory-mapped; records: one dict a volume."""
+    """voxels (n,160,192,160) uint8, memory-mapped, read by index; records: one dict a volume."""
 
-    folder: Path
-    voxels: np.ndarray
+    voxels: np.ndarray | Joined
     records: list[Record]
 
     @classmethod
-    def open(cls, folder: str | Path) -> Store:
-        """Open a finished store."""
-        folder = Path(folder)
-        if not (folder / "records.json").is_file():
-            raise StoreError(
-                "store.missing", f"No finished training store in {folder}.", "Make one with training.build_store."
-            )
-        records = json.loads((folder / "records.json").read_text())
-        return cls(folder, np.load(folder / "voxels.npy", mmap_mode="r"), records)
+    def open(cls, *folders: str | Path) -> Store:
+        """Open a finished store, or several as one; subjects of different stores stay different subjects."""
+        opened = [_open(Path(folder)) for folder in folders]
+        if len(opened) == 1:
+            return cls(*opened[0])
+        records = [
+            {**row, "subject": f"{Path(folder).resolve()}:{row['subject']}"}
+            for folder, (_, rows) in zip(folders, opened, strict=True) for row in rows
+        ]
+        return cls(Joined([voxels[: len(rows)] for voxels, rows in opened]), records)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -60,6 +73,15 @@ class Store:
         columns = [[r["scale"] / r["std"] for r in rows], [r["mean"] / r["std"] for r in rows]]
         gain, offset = (torch.tensor(c, dtype=torch.float32, device=device)[:, None, None, None] for c in columns)
         return (raw.float() * gain - offset)[:, None]
+
+
+def _open(folder: Path) -> tuple[np.ndarray, list[Record]]:
+    if not (folder / "records.json").is_file():
+        raise StoreError(
+            "store.missing", f"No finished training store in {folder}.", "Make one with training.build_store."
+        )
+    records = json.loads((folder / "records.json").read_text())
+    return np.load(folder / "voxels.npy", mmap_mode="r"), records
 
 
 def matching(records: Sequence[Record], labels: dict[str, Any]) -> list[int]:

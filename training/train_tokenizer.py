@@ -1,6 +1,6 @@
 """Phase 2: projection and decoder on the frozen encoder, voxel L1 (paper, section 2.2).
 
-    python -m training.train_tokenizer training/configs/small.toml --store STORE --encoder RUN/encoder --out RUN
+    python -m training.train_tokenizer training/configs/small.toml --store STORE... --encoder RUN/encoder --out RUN
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from braing3n_core.config import config_from_dict
-from braing3n_core.models.layers import patchify
+from braing3n_core.models.layers import patch_histograms, patchify
 from braing3n_core.models.mae import Encoder, EncoderConfig
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
@@ -24,22 +24,33 @@ from .store import Store
 
 @dataclass(frozen=True)
 class TokenizerTraining:
-    """freeze_projection: steps in which the decoder learns alone, on the linear start of the projection."""
+    """freeze_projection: steps in which the decoder learns alone, on the linear start of the projection.
+
+    histogram: how much the linear start cares for the patch's histogram beside its voxels (ADR 14), in
+    histogram_bins bins.
+    """
 
     freeze_projection: int = 200
+    histogram: float = 0.0
+    histogram_bins: int = 16
 
 
 @torch.no_grad()
-def best_linear_start(tokenizer: Tokenizer, tokens: np.ndarray, store: Store, volumes: int = 48) -> None:
-    """Start the projection where a linear decoder of as many channels would lose least (reduced-rank regression).
+def best_linear_start(
+    tokenizer: Tokenizer, tokens: np.ndarray, store: Store, extra: TokenizerTraining | None = None, volumes: int = 96
+) -> None:
+    """Start the projection where a linear reading of as many channels would lose least (reduced-rank regression).
 
     # Unspecified in the paper. The tokens' own principal components follow the encoder's scale, not what the voxels
-    need: at this size they lose twice as much. Each channel starts with unit variance.
+    need: at this size they lose twice as much. Read are the patch's voxels and, at weight ``extra.histogram``, the
+    bins of its histogram, both with a total variance of about 1. Each channel starts with unit variance.
     """
+    extra = extra or TokenizerTraining()
     chosen = np.linspace(0, len(tokens) - 1, min(volumes, len(tokens))).astype(int).tolist()
     gram, cross, centre, target, count = 0.0, 0.0, 0.0, 0.0, 0
     for i in chosen:
-        x, y = torch.from_numpy(tokens[i].astype(np.float32)), patchify(store.zscored([i]))[0]
+        x = torch.from_numpy(tokens[i].astype(np.float32))
+        y = _readable(patchify(store.zscored([i]))[0], extra)
         gram, cross, centre, target = gram + x.T @ x, cross + x.T @ y, centre + x.sum(0), target + y.sum(0)
         count += len(x)
     centre = centre / count
@@ -51,6 +62,16 @@ def best_linear_start(tokenizer: Tokenizer, tokens: np.ndarray, store: Store, vo
     directions = (weights @ predicted[:channels].T / scales[:channels]).T
     tokenizer.projection.weight.copy_(directions.float())
     tokenizer.projection.bias.copy_(-(directions @ centre.double()).float())
+
+
+def _readable(patches: Tensor, extra: TokenizerTraining) -> Tensor:
+    """What the channels are to tell of z-scored patches (N,P), whose mean variance is 1: (N, P) or (N, P+bins)."""
+    voxels = patches / patches.shape[1] ** 0.5
+    if not extra.histogram:
+        return voxels
+    shares = patch_histograms(patches, extra.histogram_bins)
+    # The square root makes a small share of fluid count beside a large one of background (Hellinger's distance).
+    return torch.cat([voxels, (extra.histogram * shares).sqrt()], dim=1)
 
 
 @torch.no_grad()
@@ -65,16 +86,16 @@ def standardise(tokenizer: Tokenizer, tokens: np.ndarray) -> None:
 
 def main() -> None:
     """Train and write ``RUN/tokenizer``; ``RUN`` also becomes the latent set of the store."""
-    options = arguments(__doc__ or "", store="training store", encoder="encoder checkpoint").parse_args()
+    options = arguments(__doc__ or "", stores=True, encoder="encoder checkpoint").parse_args()
     settings = Settings("tokenizer", options)
-    store, device = Store.open(options.store), settings.device
+    store, device = Store.open(*options.store), settings.device
     encoder, parent = load_model(options.encoder, "encoder", EncoderConfig, Encoder, device)
     tokens = cache_tokens(store, encoder, options.out / "tokens.npy", device)
     extra = config_from_dict(TokenizerTraining, settings.tables.get("tokenizer", {}).get("extra", {}))
 
     torch.manual_seed(settings.train.seed)
     model = Tokenizer(settings.model("tokenizer", TokenizerConfig))
-    best_linear_start(model, tokens, store)
+    best_linear_start(model, tokens, store, extra)
     model = model.to(device, memory_format=torch.channels_last_3d)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:

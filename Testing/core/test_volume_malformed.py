@@ -203,7 +203,7 @@ def test_folders_missing_files_loops_and_pipes_are_refused(tmp_path: Path, name:
     (tmp_path / f"loop_{name}").symlink_to(tmp_path / f"loop_{name}")
     os.mkfifo(tmp_path / f"pipe_{name}")
     cases = {
-        f"folder/{name}": "volume.not_a_file", f"missing_{name}": "volume.not_found", f"x\0{name}": "volume.not_found",
+        f"folder/{name}": "dicom.none", f"missing_{name}": "volume.not_found", f"x\0{name}": "volume.not_found",
         f"loop_{name}": "volume.unreadable", f"pipe_{name}": "volume.not_a_file", "x" * 300 + name: "volume.unreadable",
     }
     for case, code in cases.items():

@@ -40,16 +40,22 @@ def volumes() -> list[tuple[np.ndarray, dict[str, object]]]:
                 labels = {
                     "subject": f"sub-{subject:02d}", "visit": visit, "modality": modality, "age_years": age,
                     "sex": "FM"[subject % 2], "disease": DISEASES[subject % 2], "idh1": None, "site": None, "cdr": 0.0,
-                    "truth": {"ventricles_ml": age / 2},
+                    "truth": {"ventricles_ml": age / 2, "gm_ml": 700 - age, "wm_ml": 500.0},
                 }
                 made.append((blob(len(made), age, modality), labels))
     return made
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    made = volumes()
-    return write_store(tmp_path_factory.mktemp("store"), iter(made), len(made))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made, folder = volumes(), tmp_path_factory.mktemp("store")
+    write_store(folder, iter(made), len(made))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Store:
+    return Store.open(folder)
 
 
 def stage(name: str, *arguments: object) -> None:
@@ -59,11 +65,11 @@ def stage(name: str, *arguments: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All stages of the tiny configuration, one after another."""
     out = tmp_path_factory.mktemp("runs")
-    stage("pretrain_mae", CONFIG, "--store", store.folder, "--out", out / "mae")
-    stage("train_tokenizer", CONFIG, "--store", store.folder, "--encoder", out / "mae/encoder", "--out", out / "tok")
+    stage("pretrain_mae", CONFIG, "--store", folder, "--out", out / "mae")
+    stage("train_tokenizer", CONFIG, "--store", folder, "--encoder", out / "mae/encoder", "--out", out / "tok")
     latents = ["--tokenizer", out / "tok/tokenizer", "--latents", out / "tok"]
     stage("fit_probes", *latents, "--out", out / "probes")
     stage("train_dit", CONFIG, *latents, "--out", out / "dit")

@@ -20,7 +20,7 @@ from ..errors import RequestError
 from ..progress import Cancel, Progress, part, silent
 from .flow import DEFAULT_SHIFT
 from .guidance import ConditionalVelocity, Contrast, Guidance, guide
-from .sampling import integrate, micro_batches, noise_batch, time_grid
+from .sampling import integrate, micro_batches, opposed_noise, time_grid
 
 ConditionsAt = Callable[[Sequence[float]], Any]
 """``conditions([h_1 .. h_R] years) -> condition batch of R rows``: everything is fixed but the horizon."""
@@ -39,7 +39,8 @@ class ForecastOptions:
     """samples: size S of the ensemble. batch_rows: rows per call of the network, which bounds memory.
 
     gain: factor on the change, fitted on held-out subjects (1 is raw). guidance acts against ``without`` (see
-    :func:`forecast`). Noise is shared over the horizons, so that each sample is one smooth trajectory.
+    :func:`forecast`). Noise is shared over the horizons, so that each sample is one smooth trajectory, and comes in
+    pairs of opposite sign, so that little of it is left in the mean of an even ensemble.
     """
 
     samples: int = 8
@@ -74,7 +75,7 @@ def forecast(
     """
     options = options or ForecastOptions()
     result = baseline.expand(len(horizons_years), options.samples, *baseline.shape).clone()
-    noises = noise_batch(options.samples, baseline.shape, options.seed).to(baseline)
+    noises = opposed_noise(options.samples, baseline.shape, options.seed).to(baseline)
     rows = [(i, k) for i, h in enumerate(horizons_years) if h != 0 for k in range(options.samples)]
     times = time_grid(options.num_steps, options.shift)
     for batch in micro_batches(len(rows), options.batch_rows):

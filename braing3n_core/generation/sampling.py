@@ -75,6 +75,14 @@ def noise_batch(count: int, shape: Sequence[int], seed: int) -> Tensor:
     return torch.stack([noise(shape, seed, index) for index in range(count)])
 
 
+def opposed_noise(count: int, shape: Sequence[int], seed: int) -> Tensor:
+    """(count, *shape) in pairs of opposite sign: row 2i is ``noise(shape, seed, i)``, row 2i+1 its negative.
+
+    What is linear in the noise cancels in the mean of an even ensemble (antithetic sampling).
+    """
+    return torch.stack([noise(shape, seed, index // 2) * (1 - 2 * (index % 2)) for index in range(count)])
+
+
 def micro_batches(count: int, size: int) -> Iterator[slice]:
     """Slices of at most ``size`` rows that cover ``count`` rows in order."""
     for start in range(0, count, max(size, 1)):

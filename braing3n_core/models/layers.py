@@ -28,6 +28,25 @@ def unpatchify(tokens: Tensor, grid: tuple[int, int, int] = GRID, patch: int = P
     return v.reshape(b, 1, *(g * patch for g in grid))
 
 
+HISTOGRAM_EDGES: tuple[float, float] = (-0.9, 3.3)
+"""First and last centre of the bins of :func:`patch_histograms`, in z-scored intensity."""
+
+
+def patch_histograms(patches: Tensor, bins: int) -> Tensor:
+    """Shares of z-scored voxels by intensity, (B,N,patch^3) -> (B,N,bins); each row adds up to 1.
+
+    A voxel between two centres counts for both in proportion; one beyond the ends counts for the end.
+    """
+    low, high = HISTOGRAM_EDGES
+    position = ((patches - low) * ((bins - 1) / (high - low))).clamp(0, bins - 1)
+    lower = position.floor().clamp(max=bins - 2)
+    upper_share = position - lower
+    counts = torch.zeros(*patches.shape[:-1], bins, dtype=patches.dtype, device=patches.device)
+    counts.scatter_add_(-1, lower.long(), 1 - upper_share)
+    counts.scatter_add_(-1, lower.long() + 1, upper_share)
+    return counts / patches.shape[-1]
+
+
 def sincos_positions(grid: tuple[int, int, int], width: int) -> Tensor:
     """Fixed 3D sine-cosine code (1,N,width): a sixth of the width for each of sin and cos on each axis, rest zero."""
     per_axis = width // 6

@@ -22,7 +22,7 @@ def main(folder: Path) -> None:
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     fixed = _image(folder, "fixed", job["fixed"])
     moving = _image(folder, "moving", job["moving"])
-    options: dict[str, Any] = {"aff_metric": "mattes", "outprefix": str(folder / "found_")}
+    options: dict[str, Any] = {"outprefix": str(folder / "found_")}
     if (folder / "fixed_mask.npy").exists():
         options["mask"] = _image(folder, "fixed_mask", job["fixed"])
         options["mask_all_stages"] = True

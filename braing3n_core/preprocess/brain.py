@@ -16,6 +16,7 @@ from ..progress import Cancel, Progress, silent
 from ..schema import BRAIN_BACKENDS, nearest
 from ..volume import Volume
 from .hd_bet import HDBet
+from .masks import filled
 from .mindgrab import MindGrab
 from .stage import brain_of_stripped
 from .template import Template
@@ -32,7 +33,11 @@ class BrainExtractor(Protocol):
     def name(self) -> str: ...
 
     def available(self) -> tuple[bool, str]:
-        """Whether it can run here, and why or why not, in words for the user."""
+        """Whether it can run here as things are, and why or why not, in words for the user; cheap, and offline."""
+        ...
+
+    def prepare(self) -> None:
+        """Fetch what is missing, where that is possible. Raises DependencyError when it cannot run here."""
         ...
 
     def extract(self, volume: Volume, *, progress: Progress = silent, cancel: Cancel | None = None) -> np.ndarray:
@@ -49,6 +54,9 @@ class GivenMask:
 
     def available(self) -> tuple[bool, str]:
         return True, "a brain mask was given"
+
+    def prepare(self) -> None:
+        """Nothing to do."""
 
     def extract(self, volume: Volume, *, progress: Progress = silent, cancel: Cancel | None = None) -> np.ndarray:
         if not volume.same_grid(self.mask, tolerance_mm=0.1):
@@ -68,15 +76,19 @@ class GivenMask:
 
 @dataclass(frozen=True)
 class AlreadyStripped:
-    """The backend ``none``: what is not 0 is brain."""
+    """The backend ``none``: what is not 0 is brain. ragged: its edge has gaps of 0, which are closed."""
 
+    ragged: bool = True
     name: str = "none"
 
     def available(self) -> tuple[bool, str]:
         return True, "the scan is already skull-stripped"
 
+    def prepare(self) -> None:
+        """Nothing to do."""
+
     def extract(self, volume: Volume, *, progress: Progress = silent, cancel: Cancel | None = None) -> np.ndarray:
-        return brain_of_stripped(volume)
+        return brain_of_stripped(volume) if self.ragged else filled(volume.array != 0)
 
 
 def choose_extractor(
@@ -94,13 +106,13 @@ def choose_extractor(
     if mask is not None and wanted in ("auto", "mask"):
         return _reason(GivenMask(mask))
     if stage != "native" and wanted in ("auto", "none"):
-        return _reason(AlreadyStripped())
+        return _reason(AlreadyStripped(ragged=stage != "registered"))
     _refuse_impossible(wanted, stage, mask)
     return _automatic(template) if wanted == "auto" else _named(wanted, template)
 
 
-def extractors(template: Template) -> dict[str, BrainExtractor]:
-    """The backends that look for the brain by themselves, by name."""
+def extractors(template: Template | None = None) -> dict[str, BrainExtractor]:
+    """The backends that look for the brain by themselves, by name. template: None is the usual one, loaded on use."""
     found: tuple[BrainExtractor, ...] = (HDBet(), MindGrab(), TemplateBrain(template))
     return {extractor.name: extractor for extractor in found}
 
@@ -135,10 +147,8 @@ def _automatic(template: Template) -> tuple[BrainExtractor, str]:
 
 def _named(wanted: str, template: Template) -> tuple[BrainExtractor, str]:
     extractor = extractors(template)[wanted]
-    usable, why = extractor.available()
-    if not usable:
-        raise DependencyError(f"brain.{wanted}", f"{wanted} cannot run here: {why}", "Use --brain auto.")
-    return extractor, f"asked for: {why}"
+    extractor.prepare()
+    return extractor, f"asked for: {extractor.available()[1]}"
 
 
 def _reason(extractor: BrainExtractor) -> tuple[BrainExtractor, str]:

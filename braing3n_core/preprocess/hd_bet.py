@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import PreprocessError
+from ..errors import DependencyError, PreprocessError
 from ..progress import Cancel, Progress, silent
 from ..volume import Volume
 from .masks import filled, largest_component
@@ -41,6 +41,12 @@ class HDBet:
         if not (weights_folder() / "fold_all" / CHECKPOINT).is_file():
             return False, f"no HD-BET weights in {weights_folder()} (set {WEIGHTS_VARIABLE})"
         return True, f"HD-BET weights in {weights_folder()}"
+
+    def prepare(self) -> None:
+        """Raises DependencyError when the package or the weights are missing; neither is fetched."""
+        usable, why = self.available()
+        if not usable:
+            raise DependencyError("brain.hd-bet", f"hd-bet cannot run here: {why}.", "Use --brain auto.")
 
     def extract(self, volume: Volume, *, progress: Progress = silent, cancel: Cancel | None = None) -> np.ndarray:
         """Brain mask of a whole head: bool (X,Y,Z) on the volume's grid."""

@@ -31,7 +31,7 @@ _NORM_EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class MindGrab:
-    """The backend ``mindgrab``. weights: path of the safetensors file; None searches, and downloads on first use."""
+    """The backend ``mindgrab``. weights: path of the safetensors file; None searches, and fetches when asked for."""
 
     weights: str | Path | None = None
     name: str = "mindgrab"
@@ -39,6 +39,10 @@ class MindGrab:
     def available(self) -> tuple[bool, str]:
         """Whether it can run here, and why or why not."""
         return where_to_find(self.weights)
+
+    def prepare(self) -> None:
+        """Fetch the weights when they are missing. Raises DependencyError."""
+        find_weights(self.weights)
 
     def extract(self, volume: Volume, *, progress: Progress = silent, cancel: Cancel | None = None) -> np.ndarray:
         """Brain mask of a whole head of any contrast: bool (X,Y,Z) on the volume's grid."""
@@ -135,7 +139,7 @@ def _normalise_gelu_(x: torch.Tensor) -> None:
     for slab in slabs:
         values = slab.float()
         total += values.sum(0)
-        squares += values.square_().sum(0)
+        squares += values.square().sum(0)  # not in place: of a float32 slab, ``values`` is the slab itself
     count = slabs.shape[0] * slabs.shape[1]
     mean = total / count
     scale = (squares / count - mean**2).clamp_min(0.0).add(_NORM_EPSILON).rsqrt()

@@ -41,28 +41,29 @@ def cached_weights() -> Path:
 
 
 def where_to_find(given: str | Path | None) -> tuple[bool, str]:
-    """Whether the weights can be had without or with a download, and why or why not."""
+    """Whether the weights are on this machine, and where or why not; nothing is fetched."""
     path = given or os.environ.get(WEIGHTS_VARIABLE)
     if path:
         found = Path(path).is_file()
         return found, f"weights at {path}" if found else f"there is no weights file at {path}"
     if cached_weights().is_file():
         return True, f"weights in the cache, {cached_weights()}"
-    try:
-        _download()
-    except DependencyError as error:
-        return False, f"{error.message} {error.hint}"
-    return True, f"weights downloaded to {cached_weights()}"
+    return False, (
+        f"no weights in {cached_weights()} (set {WEIGHTS_VARIABLE}, or ask for mindgrab by name to fetch 0.6 MB once)"
+    )
 
 
 def find_weights(given: str | Path | None) -> Path:
-    """The weights file; downloads it on first use. Raises DependencyError."""
-    found, why = where_to_find(given)
-    if not found:
+    """The weights file; fetches it into the cache when no other was named. Raises DependencyError."""
+    named = given or os.environ.get(WEIGHTS_VARIABLE)
+    if named and not Path(named).is_file():
         raise DependencyError(
-            "brain.mindgrab", f"MindGrab cannot run: {why}.", f"Set {WEIGHTS_VARIABLE} to mindgrab.safetensors."
+            "brain.mindgrab", f"MindGrab cannot run: there is no weights file at {named}.",
+            f"Set {WEIGHTS_VARIABLE} to mindgrab.safetensors.",
         )
-    return Path(given or os.environ.get(WEIGHTS_VARIABLE) or cached_weights())
+    if not named and not cached_weights().is_file():
+        _download()
+    return Path(named or cached_weights())
 
 
 def load_weights(path: Path) -> dict[str, Any]:
@@ -92,17 +93,17 @@ def _download() -> None:
     """Fetch the published file, check its sha256, and keep it as safetensors in the cache. Raises DependencyError."""
     hint = f"Set {WEIGHTS_VARIABLE} to a file that you have, or connect once."
     if os.environ.get(OFFLINE_VARIABLE):
-        message = f"no weights, and {OFFLINE_VARIABLE} forbids the download."
-        raise DependencyError("brain.mindgrab_offline", message, hint)
+        message = f"MindGrab has no weights in {cached_weights()}, and {OFFLINE_VARIABLE} forbids fetching {URL}."
+        raise DependencyError("brain.mindgrab", message, hint)
     try:
         with urllib.request.urlopen(URL, timeout=_SECONDS) as answer:
             data = answer.read(2_000_000)
     except (urllib.error.URLError, TimeoutError, OSError) as error:
-        message = f"the weights could not be fetched ({error})."
-        raise DependencyError("brain.mindgrab_download", message, hint) from error
+        message = f"MindGrab's weights could not be fetched from {URL} into {cached_weights()} ({error})."
+        raise DependencyError("brain.mindgrab", message, hint) from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != SHA256:
-        raise DependencyError("brain.mindgrab_sha256", f"the fetched weights have sha256 {digest}, not {SHA256}.", hint)
+        raise DependencyError("brain.mindgrab", f"The fetched weights have sha256 {digest}, not {SHA256}.", hint)
     from safetensors.numpy import save
 
     cached_weights().parent.mkdir(parents=True, exist_ok=True)

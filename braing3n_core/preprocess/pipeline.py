@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..atlas import ATLAS_AFFINE, ATLAS_SHAPE, to_atlas_grid, to_model_grid
+from ..atlas import ATLAS_AFFINE, ATLAS_SHAPE
 from ..errors import PreprocessError
 from ..progress import Cancel, Progress, part, silent
 from ..schema import MODALITIES, PreprocessOptions, nearest
 from ..volume import Volume
 from .brain import BrainExtractor, choose_extractor
 from .intensity import N4_ITERATIONS, N4_SPACING_MM, N4_TOLERANCE, n4_bias_field
-from .masks import dice, head_mask, volume_ml
+from .masks import head_mask
+from .quality import Outcome, cropped_voxels, measure, warnings
 from .record import PreprocessRecord, Step, as_matrix
 from .spatial import REGISTRATION_SPACING_MM, register_affine, resample, to_grid
-from .stage import Evidence, brain_of_stripped, decide_stage, examine
+from .stage import UNBIASED, Evidence, brain_of_stripped, decide_stage, examine, skull_stage
 from .template import Template, load_template
-
-BRAIN_ML_EXPECTED = (800.0, 2100.0)
-TEMPLATE_DICE_EXPECTED = 0.85
-DETERMINANT_EXPECTED = (0.5, 2.0)
-CROPPED_VOXELS_EXPECTED = 500
 
 
 @dataclass(frozen=True)
@@ -86,12 +82,13 @@ class _Choices:
 
 
 def preprocess(
-    volume: Volume, options: PreprocessOptions, *, mask: Volume | None = None, progress: Progress = silent,
-    cancel: Cancel | None = None,
+    volume: Volume, options: PreprocessOptions, *, mask: Volume | None = None,
+    sidecar: Mapping[str, Any] | None = None, progress: Progress = silent, cancel: Cancel | None = None,
 ) -> Preprocessed:
     """Bring a scan onto the atlas grid.
 
     volume: any grid and orientation. mask: brain mask on the scan's grid (else ``options.mask``, a path).
+    sidecar: the scan's BIDS JSON, whose ``SkullStripped`` is evidence.
     Raises PreprocessError (stage, mask, registration), DependencyError (a needed package or file), Cancelled.
     """
     run = _Run(progress, cancel)
@@ -100,10 +97,11 @@ def preprocess(
         mask = Volume.load(options.mask)
     with run.step("stage", {}, (0.0, 0.05)):
         template = load_template(options.template)
-        evidence = examine(volume, template.mask)
+        evidence = examine(volume, template.mask, sidecar)
         stage = decide_stage(options.stage, evidence, mask_given=mask is not None)
-        extractor, reason = choose_extractor(options.brain, stage, template, mask)
-    bias = _bias(run, volume, stage, options.n4)
+        skull = skull_stage(stage, evidence)
+        extractor, reason = choose_extractor(options.brain, skull, template, mask)
+    bias = _bias(run, volume, _n4_skipped(stage, options.n4), skull)
     corrected = volume if bias is None else volume.with_array(volume.array / bias.array)
     inside = _brain(run, corrected, extractor)
     stripped = volume.with_array(np.where(inside, np.maximum(corrected.array, 0.0), 0.0))
@@ -111,7 +109,8 @@ def preprocess(
     with run.step("resampling", {"order": 1, "grid": list(ATLAS_SHAPE)}, (0.95, 1.0)):
         on_atlas, atlas_mask = _onto_atlas(stripped, inside, native_to_atlas)
     choices = _Choices(modality, options.stage, stage, evidence, extractor.name, reason, template)
-    record = _record(volume, choices, native_to_atlas, (inside, atlas_mask), run.steps)
+    outcome = Outcome(inside, volume.affine, on_atlas, atlas_mask, native_to_atlas, template)
+    record = _record(volume, choices, outcome, run.steps)
     progress(1.0, "preprocessed")
     return Preprocessed(
         volume=Volume.from_array(on_atlas, ATLAS_AFFINE, modality=modality, name=volume.name),
@@ -147,13 +146,20 @@ def _modality(wanted: str) -> str:
     return wanted
 
 
-def _bias(run: _Run, volume: Volume, stage: str, wanted: bool) -> Volume | None:
-    if not wanted or stage == "registered":
-        run.skip("N4 bias field", "not asked for" if not wanted else "the scan is registered")
+def _n4_skipped(stage: str, wanted: bool) -> str | None:
+    """Why N4 is not run; None when it is."""
+    if not wanted:
+        return "not asked for"
+    return f"the scan is {stage}" if stage in UNBIASED else None
+
+
+def _bias(run: _Run, volume: Volume, skipped: str | None, skull: str) -> Volume | None:
+    if skipped is not None:
+        run.skip("N4 bias field", skipped)
         return None
     parameters = {"spacing_mm": N4_SPACING_MM, "iterations": list(N4_ITERATIONS), "tolerance": N4_TOLERANCE}
     with run.step("N4 bias field", parameters, (0.05, 0.2)):
-        inside = head_mask(volume) if stage == "native" else brain_of_stripped(volume)
+        inside = head_mask(volume) if skull == "native" else brain_of_stripped(volume)
         return n4_bias_field(volume, inside)
 
 
@@ -182,38 +188,18 @@ def _onto_atlas(stripped: Volume, inside: np.ndarray, native_to_atlas: np.ndarra
 
 
 def _record(
-    volume: Volume, choices: _Choices, native_to_atlas: np.ndarray, masks: tuple[np.ndarray, np.ndarray],
-    steps: list[Step],
+    volume: Volume, choices: _Choices, outcome: Outcome, steps: list[Step]
 ) -> PreprocessRecord:
-    native_mask, atlas_mask = masks
-    kept = to_atlas_grid(to_model_grid(atlas_mask))
-    cropped = int(np.count_nonzero(atlas_mask & ~kept))
-    quality = {
-        "brain_ml": round(volume_ml(native_mask, volume.affine), 1),
-        "template_dice": round(dice(atlas_mask, choices.template.mask), 4),
-        "determinant": round(float(np.linalg.det(native_to_atlas[:3, :3])), 4),
-    }
+    found = measure(outcome)
     return PreprocessRecord(
         modality=choices.modality, declared_stage=choices.declared_stage, stage=choices.stage,
         evidence=choices.evidence.to_dict(), brain_backend=choices.brain_backend, brain_reason=choices.brain_reason,
         template=choices.template.identifier, template_sha256=choices.template.sha256,
-        native_to_atlas=as_matrix(native_to_atlas), input_shape=volume.shape, input_affine=as_matrix(volume.affine),
-        cropped_brain_voxels=cropped, quality=quality, steps=tuple(steps), warnings=_warnings(quality, cropped),
-        versions=_versions(),
+        native_to_atlas=as_matrix(outcome.native_to_atlas), input_shape=volume.shape,
+        input_affine=as_matrix(volume.affine),
+        cropped_brain_voxels=cropped_voxels(outcome.atlas_mask), quality=found, steps=tuple(steps),
+        warnings=warnings(found), versions=_versions(),
     )
-
-
-def _warnings(quality: dict[str, float], cropped: int) -> tuple[str, ...]:
-    found = []
-    for name, unit, (low, high) in (
-        ("brain_ml", " ml", BRAIN_ML_EXPECTED), ("template_dice", "", (TEMPLATE_DICE_EXPECTED, 1.0)),
-        ("determinant", "", DETERMINANT_EXPECTED),
-    ):
-        if not low <= quality[name] <= high:
-            found.append(f"{name} is {quality[name]:g}{unit}, expected {low:g} to {high:g}: look at the brain mask.")
-    if cropped > CROPPED_VOXELS_EXPECTED:
-        found.append(f"{cropped} brain voxels lie outside the model grid: look at the registration.")
-    return tuple(found)
 
 
 def _versions() -> dict[str, str]:

@@ -27,7 +27,7 @@ class PreprocessRecord:
 
     native_to_atlas: 4x4, RAS+ world of the scan to RAS+ world of SRI24. stage: worked from; declared: as asked for.
     input_shape, input_affine: the scan's grid. cropped_brain_voxels: brain of the atlas grid that the model grid cuts.
-    quality: brain_ml, template_dice, determinant. warnings: sentences for the user.
+    quality: the numbers of ``quality.py``. warnings: sentences for the user.
     """
 
     modality: str

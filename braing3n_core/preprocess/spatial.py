@@ -109,14 +109,15 @@ def register_affine(
 ) -> np.ndarray:
     """Affine moving -> fixed (4x4, RAS world to RAS world), by ANTs with mutual information on a 2 mm pair.
 
-    fixed_mask: where to measure, in fixed's grid. initial: a first guess, moving -> fixed; None aligns the centres of
-    what is brighter than zero. The same input gives the same bits: ANTs runs in a child process on one thread with a
-    fixed seed (its Python package ignores ``random_seed``), which also lets a cancelled run stop at once.
+    fixed_mask: where to measure, in fixed's grid. initial: a first guess, moving -> fixed; None makes one from the
+    centres of what is brighter than zero and the blurred brains (``prealign.py``). The same input gives the same bits:
+    ANTs runs in a child process on one thread with a fixed seed (its Python package ignores ``random_seed``), which
+    also lets a cancelled run stop at once.
 
     Raises DependencyError without antspyx, PreprocessError when the registration fails.
     """
     small_fixed = resample_isotropic(fixed, REGISTRATION_SPACING_MM)
-    guess = align_centres(moving, fixed) if initial is None else np.asarray(initial, dtype=float)
+    guess = _first_guess(moving, fixed) if initial is None else np.asarray(initial, dtype=float)
     placed = Volume.from_array(moving.array, guess @ moving.affine, modality=moving.modality, name=moving.name)
     small_moving = resample_isotropic(placed, REGISTRATION_SPACING_MM)
     arrays = {"fixed": small_fixed.array, "moving": small_moving.array}
@@ -131,6 +132,12 @@ def register_affine(
     answer = _run_ants(job, arrays, cancel)
     fixed_to_placed = itk_affine_to_ras(np.array(answer["parameters"]), np.array(answer["center"]))
     return np.linalg.inv(fixed_to_placed) @ guess
+
+
+def _first_guess(moving: Volume, fixed: Volume) -> np.ndarray:
+    from .prealign import prealign
+
+    return prealign(moving, fixed, align_centres(moving, fixed))
 
 
 def align_centres(moving: Volume, fixed: Volume) -> np.ndarray:

@@ -7,6 +7,7 @@ in the cache; otherwise the ICBM152 brain that the nilearn package carries stand
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,11 +44,25 @@ def load_template(path: str | Path | None = None) -> Template:
 
     Raises PreprocessError when a given file is not a stripped brain on the SRI24 grid.
     """
-    given = path or os.environ.get(TEMPLATE_VARIABLE)
-    cached = cache_dir() / "sri24_t1.nii.gz"
-    if given is None and cached.is_file():
-        given = cached
+    given = path or _configured()
     return _from_file(str(given)) if given else _icbm152()
+
+
+def find_template(path: str | Path | None = None) -> tuple[bool, str]:
+    """Whether there is a template to load, and which or why not; opens no image."""
+    given = path or _configured()
+    if given is not None:
+        found = Path(given).is_file()
+        return found, f"SRI24 at {given}" if found else f"there is no template at {given}"
+    if importlib.util.find_spec("nilearn") is None:
+        return False, f"no SRI24 ({TEMPLATE_VARIABLE} is not set) and nilearn is not installed (pip install nilearn)"
+    return True, "the ICBM152 brain of nilearn"
+
+
+def _configured() -> str | Path | None:
+    """The user's SRI24: of the environment, else in the cache, else None."""
+    cached = cache_dir() / "sri24_t1.nii.gz"
+    return os.environ.get(TEMPLATE_VARIABLE) or (cached if cached.is_file() else None)
 
 
 @lru_cache(maxsize=2)

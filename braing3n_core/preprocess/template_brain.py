@@ -1,7 +1,9 @@
 """Brain extraction with neither network nor weights: the atlas's brain, laid into the head, grows to the scan's edge.
 
 The vertex and the middle of the head place the template; a surface started well inside it grows until the greys end
-(``surface.py``), once for each of several edge levels; kept is the brain most like the atlas's in shape and size.
+(``surface.py``), once for each of several edge levels; kept is the brain most like the atlas's in shape and size. The
+template is then fitted to that brain, and the edge is drawn midway between the two: where the surface ran astray, the
+atlas's shape holds it; where the atlas's shape is not the patient's, the greys do.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from ..errors import PreprocessError
 from ..progress import Cancel, Progress, silent
 from ..volume import Volume
 from .masks import dice, filled, head_mask, largest_component, volume_ml
-from .spatial import resample, resample_isotropic
+from .prealign import prealign
+from .spatial import align_centres, resample, resample_isotropic
 from .surface import Surface, SurfaceOptions, grow, icosphere, measure_greys, voxelise
-from .template import Template
+from .template import Template, find_template, load_template
 
 SPACING_MM = 2.0
 SCALP_MM = 12.0
@@ -29,46 +32,74 @@ GREY_FRACTIONS: tuple[float, ...] = (0.5, 0.6, 0.65, 0.7, 0.725, 0.75, 0.775, 0.
 TYPICAL_BRAIN_ML = 1450.0
 REACH_MM = 8.0
 TONGUE_MM = 6.0
+DEPTH_LIMIT_MM = 12.0
 SIZE_WEIGHT = 0.5
 """How much an unusual size counts against likeness: subtracted is this times the squared logarithm of the ratio."""
 
 
 @dataclass(frozen=True)
 class TemplateBrain:
-    """The backend ``template``."""
+    """The backend ``template``. template: the atlas; None loads the usual one when it is needed."""
 
-    template: Template
+    template: Template | None = None
     name: str = "template"
 
     def available(self) -> tuple[bool, str]:
-        """It can always run."""
-        return True, f"shape and place of {self.template.identifier}"
+        """Whether it can run here, and why or why not; reads no voxel."""
+        if self.template is not None:
+            return True, f"shape and place of {self.template.identifier}"
+        return find_template()
+
+    def prepare(self) -> None:
+        """Raises DependencyError when there is no template."""
+        if self.template is None:
+            load_template()
 
     def extract(self, volume: Volume, *, progress: Progress = silent, cancel: Cancel | None = None) -> np.ndarray:
         """Brain mask of a whole head: bool (X,Y,Z) on the volume's grid."""
-        guess = first_guess(volume, self.template)
-        placed = Volume.from_array(volume.array, guess @ volume.affine)
+        template = self.template or load_template()
+        placed = Volume.from_array(volume.array, first_guess(volume, template) @ volume.affine)
         field = resample_isotropic(placed, SPACING_MM)
-        fraction = self._choose_fraction(field, progress, cancel)
-        mask = tidy(self._grown(field, fraction, 4, cancel), field.affine, self.template)
-        inside = filled(largest_component(resample(mask, field.affine, placed.shape, placed.affine) > 0.5))
-        if not inside.any():
+        fraction = _choose_fraction(field, template, progress, cancel)
+        grown = tidy(_grown(field, template, fraction, 4, cancel), field.affine, template)
+        if not grown.any():
             raise PreprocessError("brain.empty", "The template found no brain in the scan.", "Give a mask with --mask.")
-        return inside
+        depth = (_depth_mm(grown, field) + _depth_mm(_laid(field, grown, template), field)) / 2
+        on_input = resample(depth, field.affine, placed.shape, placed.affine, fill=-DEPTH_LIMIT_MM)
+        return filled(largest_component(on_input > 0))
 
-    def _choose_fraction(self, field: Volume, progress: Progress, cancel: Cancel | None) -> float:
-        scores = []
-        for index, fraction in enumerate(GREY_FRACTIONS):
-            progress(index / len(GREY_FRACTIONS), f"growing the brain's surface at edge level {fraction:g}")
-            mask = self._grown(field, fraction, 3, cancel)
-            scores.append(likeness(mask, field.affine, self.template))
-        return GREY_FRACTIONS[int(np.argmax(scores))]
 
-    def _grown(self, field: Volume, fraction: float, subdivisions: int, cancel: Cancel | None) -> np.ndarray:
-        surface = _start(self.template, subdivisions)
-        greys = measure_greys(field, voxelise(surface, field.shape, field.affine))
-        grow(surface, field, greys, SurfaceOptions(grey_fraction=fraction), cancel)
-        return voxelise(surface, field.shape, field.affine)
+def _choose_fraction(field: Volume, template: Template, progress: Progress, cancel: Cancel | None) -> float:
+    scores = []
+    for index, fraction in enumerate(GREY_FRACTIONS):
+        progress(index / len(GREY_FRACTIONS), f"growing the brain's surface at edge level {fraction:g}")
+        scores.append(likeness(_grown(field, template, fraction, 3, cancel), field.affine, template))
+    return GREY_FRACTIONS[int(np.argmax(scores))]
+
+
+def _grown(
+    field: Volume, template: Template, fraction: float, subdivisions: int, cancel: Cancel | None
+) -> np.ndarray:
+    surface = _start(template, subdivisions)
+    greys = measure_greys(field, voxelise(surface, field.shape, field.affine))
+    grow(surface, field, greys, SurfaceOptions(grey_fraction=fraction), cancel)
+    return voxelise(surface, field.shape, field.affine)
+
+
+def _laid(field: Volume, grown: np.ndarray, template: Template) -> np.ndarray:
+    """The template's brain fitted to the grown one by its greys, on the field's grid."""
+    stripped = field.with_array(np.where(grown, field.array, 0.0))
+    fitted = prealign(stripped, template.volume, align_centres(stripped, template.volume))
+    laid = np.linalg.inv(fitted) @ template.volume.affine
+    return resample(template.mask, laid, field.shape, field.affine) > 0.5
+
+
+def _depth_mm(mask: np.ndarray, field: Volume) -> np.ndarray:
+    """Distance to the mask's edge, positive inside; limited, so that far errors do not move near edges."""
+    from scipy import ndimage
+
+    inside, outside = (ndimage.distance_transform_edt(m, sampling=field.spacing_mm) for m in (mask, ~mask))
+    return np.clip(inside - outside, -DEPTH_LIMIT_MM, DEPTH_LIMIT_MM)
 
 
 def likeness(mask: np.ndarray, affine: np.ndarray, template: Template) -> float:

@@ -9,21 +9,8 @@ import numpy as np
 
 from braing3n_core.probes import softmax, two_sided
 
+from ..phantom.ceiling import age_ceiling
 from .bench import Bench, bench, show
-
-VOLUMES = ("gm_ml", "wm_ml", "csf_ml", "ventricles_ml", "hippocampus_ml", "wmh_ml")
-
-
-def ceiling_mae(truth: np.ndarray, age: np.ndarray) -> float:
-    """Cross-validated mean absolute error (years) of a quadratic regression of age on the true volumes (n,V)."""
-    from sklearn.linear_model import RidgeCV
-    from sklearn.model_selection import KFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
-
-    model = make_pipeline(StandardScaler(), PolynomialFeatures(2), RidgeCV(np.logspace(-2, 3, 11)))
-    folds = KFold(10, shuffle=True, random_state=2025)
-    return float(np.abs(cross_val_predict(model, truth, age, cv=folds) - age).mean())
 
 
 def evaluate(table: Bench, count: int) -> list[tuple[str, object]]:
@@ -36,9 +23,8 @@ def evaluate(table: Bench, count: int) -> list[tuple[str, object]]:
     latents, _ = table.encode(first)
     flat = latents.flatten(1).numpy()
     age = np.array([r["age_years"] for r in records])
-    everyone = store.where(modality="T1", visit=0)
-    volumes = np.array([[store.records[i]["truth"][v] for v in VOLUMES] for i in everyone])
-    everyone_age = np.array([store.records[i]["age_years"] for i in everyone])
+    healthy = np.array([r["disease"] == "HC" for r in records])
+    ceiling = age_ceiling([r["truth"] for r in records], age, healthy)
     predicted = {task: table.panel.probe(task).scores(flat)[:, 0] for task in ("age", "ventricle_volume")}
     ventricles = np.array([r["truth"]["ventricles_ml"] for r in records])
     age_probe = table.panel.probe("age")
@@ -58,7 +44,7 @@ def evaluate(table: Bench, count: int) -> list[tuple[str, object]]:
         ("subjects", len(records)),
         ("age MAE (years)", float(np.abs(predicted["age"] - age).mean())),
         ("age r", float(np.corrcoef(predicted["age"], age)[0, 1])),
-        ("age ceiling MAE from true volumes (years)", ceiling_mae(volumes, everyone_age)),
+        ("age ceiling MAE from true volumes (years)", ceiling.mae_years),
         ("age interval coverage (level 0.9)", float(inside.mean())),
         ("ventricle volume r", float(np.corrcoef(predicted["ventricle_volume"], ventricles)[0, 1])),
         ("ventricle volume MAE (ml)", float(np.abs(predicted["ventricle_volume"] - ventricles).mean())),

@@ -9,19 +9,24 @@ templates=${2:+--templates "$2"}
 python=${PYTHON:-python}
 config=training/configs/small.toml
 
-# Four contrasts of many anatomies for the encoder and the tokenizer; T1 of the ICBM152 anatomy for probes and forecasts.
+# Four contrasts of many anatomies and of ICBM152 for the encoder and the tokenizer; many T1 of the ICBM152 anatomy for
+# the encoder and the probes; T1 of two visits for the forecaster.
 # shellcheck disable=SC2086
 $python -m training.build_store --subjects 320 --visits 2 --seed 1 --out "$work/store" $templates
-$python -m training.build_store --subjects 220 --visits 2 --seed 3 --t1-only --out "$work/more"
+$python -m training.build_store --subjects 200 --visits 1 --seed 5 --out "$work/contrasts"
+$python -m training.build_store --subjects 2400 --visits 1 --seed 11 --t1-only --out "$work/many"
+$python -m training.build_store --subjects 220 --visits 2 --seed 3 --t1-only --out "$work/pairs"
 $python -m training.build_store --subjects 100 --visits 2 --seed 2 --out "$work/held_out"
 
-$python -m training.pretrain_mae "$config" --store "$work/store" --out "$work/mae"
+$python -m training.pretrain_mae "$config" --store "$work/store" "$work/many" --out "$work/mae"
 encoder="$work/mae/encoder"
-$python -m training.train_tokenizer "$config" --store "$work/store" --encoder "$encoder" --out "$work/tokenizer"
+$python -m training.train_tokenizer "$config" --store "$work/contrasts" "$work/store" --encoder "$encoder" \
+    --out "$work/tokenizer"
 tokenizer="$work/tokenizer/tokenizer"
-$python -m training.cache_latents --store "$work/more" --encoder "$encoder" --tokenizer "$tokenizer" --out "$work/more_latents"
+$python -m training.cache_latents --store "$work/pairs" "$work/many" --encoder "$encoder" --tokenizer "$tokenizer" \
+    --out "$work/latents"
 
-sets=(--tokenizer "$tokenizer" --latents "$work/tokenizer" "$work/more_latents")
+sets=(--tokenizer "$tokenizer" --latents "$work/tokenizer" "$work/latents")
 $python -m training.fit_probes "${sets[@]}" --out "$work/probes"
 $python -m training.train_dit "$config" "${sets[@]}" --out "$work/dit"
 $python -m training.train_forecaster "$config" "${sets[@]}" --out "$work/forecaster"

@@ -55,6 +55,13 @@ def test_the_ensemble_has_the_mean_and_spread_of_the_true_change() -> None:
     assert change.std().item() == pytest.approx(0.5 * STD, rel=0.05)
 
 
+def test_the_noise_of_opposed_samples_cancels_in_the_mean() -> None:
+    options = ForecastOptions(samples=4, num_steps=40)
+    change = forecast(_conditional, BASELINE, [10.0], _conditions, options)[0] - BASELINE
+    assert change.std(0).mean() > 0.1
+    torch.testing.assert_close(change.mean(0), torch.full_like(BASELINE, MEAN), atol=1e-4, rtol=0)
+
+
 def test_each_sample_is_a_trajectory_that_moves_away_from_the_baseline_monotonically() -> None:
     horizons = [1.0, 2.0, 5.0, 10.0]
     result = forecast(_conditional, BASELINE, horizons, _conditions, ForecastOptions(samples=4))

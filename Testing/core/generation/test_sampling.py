@@ -17,6 +17,7 @@ from braing3n_core.generation.sampling import (
     micro_batches,
     noise,
     noise_batch,
+    opposed_noise,
     time_grid,
 )
 from braing3n_core.progress import Cancel
@@ -140,6 +141,13 @@ def test_a_sample_does_not_depend_on_how_many_are_drawn_with_it() -> None:
     few, many = noise_batch(2, (1200, 8), seed=5), noise_batch(6, (1200, 8), seed=5)
     assert torch.equal(few, many[:2]) and torch.equal(noise((1200, 8), 5), few[0])
     assert not torch.equal(few[0], few[1]) and not torch.equal(few, noise_batch(2, (1200, 8), seed=6))
+
+
+def test_opposed_noise_comes_in_pairs_of_opposite_sign_whatever_the_count() -> None:
+    draw = opposed_noise(5, (1200, 8), seed=5)
+    assert torch.equal(draw[0], noise((1200, 8), 5)) and torch.equal(draw[1], -draw[0])
+    assert torch.equal(draw[2], -draw[3]) and not torch.equal(draw[2], draw[0])
+    assert torch.equal(draw[:3], opposed_noise(3, (1200, 8), seed=5))
 
 
 def test_noise_is_standard_normal_independent_of_the_global_seed_and_leaves_it_alone() -> None:
