@@ -268,6 +268,9 @@ def _file_sha256(field: str, path: str) -> str:
         if field != "input":
             what = field.rpartition(".")[2]
             raise RequestError(f"request.{what}", f"There is no {what} file {path}.", "Check the path.") from error
+        if isinstance(error, IsADirectoryError):
+            raise VolumeError("volume.folder", f"{path}: a worker takes files, not folders.",
+                              "Convert the series to NIfTI first, e.g. with dcm2niix.") from error  # fmt: skip
         code = "volume.not_found" if isinstance(error, FileNotFoundError | NotADirectoryError) else "volume.unreadable"
         raise VolumeError(code, f"{path}: cannot be read ({error.strerror}).", "Check the path.") from error
 
