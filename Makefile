@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LIBRARIES := $(VENV)/.libraries
-EXTRAS := torch,preprocess,report,train,slicer,dev
+EXTRAS := torch,preprocess,report,worker,train,slicer,dev
 SLICER_LIBRARIES := libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -18,7 +18,7 @@ PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types train-small benchmark clean
+.PHONY: help demo test test-slow reliability lint types train-small benchmark clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,12 @@ test: $(STAMP) $(LIBRARIES) ## all tests, with style and types (needs no GPU and
 
 test-slow: $(STAMP) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# The full numbers of docs/reliability.md; hours on two cores. `make test` runs the same tests with a short setting.
+reliability: $(STAMP) ## the worker under faults, kills, load and damaged files, at full length
+	BRAING3N_RELIABILITY_VOLUMES=10000 BRAING3N_RELIABILITY_KILLS=300 BRAING3N_RELIABILITY_FAULTS=40 \
+	BRAING3N_RELIABILITY_CANCELS=200 BRAING3N_RELIABILITY_CLIENTS=32 BRAING3N_RELIABILITY_JOBS=30 \
+	BRAING3N_RELIABILITY_SMALL_JOBS=1400 BRAING3N_RELIABILITY_FUZZ=20000 $(BIN)/python -m pytest Testing/worker --durations=10 $(PYTEST_ARGS)
 
 lint: $(STAMP) ## style alone
 	$(BIN)/ruff check .

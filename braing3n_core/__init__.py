@@ -18,9 +18,11 @@ _PUBLIC: dict[str, str] = {
     "Engine": "engine",
     "ForecastRequest": "schema",
     "GenerateRequest": "schema",
+    "LocalWorker": "local_worker",
     "PreprocessOptions": "schema",
     "ProcessEngine": "client",
     "Reading": "schema",
+    "RemoteEngine": "remote",
     "Result": "schema",
     "Volume": "volume",
 }

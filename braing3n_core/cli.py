@@ -19,11 +19,13 @@ from .cli_parser import build_parser
 from .console import progress_sink, show_capabilities, show_demo, show_result
 from .errors import BrainG3NError, Cancelled, RequestError
 from .progress import Cancel
+from .protocol import TOKEN_VARIABLE
 from .schema import (
     AnyRequest,
     Conditions,
     CounterfactualRequest,
     EncodeRequest,
+    EngineProtocol,
     ForecastRequest,
     GenerateRequest,
     PreprocessOptions,
@@ -58,10 +60,24 @@ def _request(options: argparse.Namespace, cancel: Cancel) -> None:
     _run(request, options, cancel)
 
 
-def _run(request: AnyRequest, options: argparse.Namespace, cancel: Cancel) -> None:
-    from .engine import Engine
+def _engine(options: argparse.Namespace) -> EngineProtocol:
+    """The engine of this process, or that of the worker which ``--worker`` names."""
+    output_format = getattr(options, "format", "auto")
+    if options.worker is None:
+        from .engine import Engine
 
-    engine = Engine(options.checkpoint, options.device, output_format=options.format)
+        return Engine(options.checkpoint, options.device, output_format=output_format)
+    from .outputs import extension_for
+    from .remote import RemoteEngine
+
+    extension_for(output_format, None)
+    if options.worker_token is None:
+        raise RequestError("worker.token", "A worker needs a token.", f"Set {TOKEN_VARIABLE} or give --worker-token.")
+    return RemoteEngine(options.worker, options.worker_token, options.worker_fingerprint, output_format=output_format)
+
+
+def _run(request: AnyRequest, options: argparse.Namespace, cancel: Cancel) -> None:
+    engine = _engine(options)
     with _clear_stdout(options), progress_sink(_style(options)) as progress:
         result = engine.run(request, options.out, progress=progress, cancel=cancel)
     if options.json:
@@ -71,10 +87,8 @@ def _run(request: AnyRequest, options: argparse.Namespace, cancel: Cancel) -> No
 
 
 def _capabilities(options: argparse.Namespace, cancel: Cancel) -> None:
-    from .engine import Engine
-
     with _clear_stdout(options):
-        facts = Engine(options.checkpoint, options.device).capabilities()
+        facts = _engine(options).capabilities()
     if options.json:
         _print_json(facts)
     else:
@@ -83,9 +97,8 @@ def _capabilities(options: argparse.Namespace, cancel: Cancel) -> None:
 
 def _demo(options: argparse.Namespace, cancel: Cancel) -> None:
     from .demo import run_demo
-    from .engine import Engine
 
-    engine = Engine(options.checkpoint, options.device)
+    engine = _engine(options)
     with _clear_stdout(options), progress_sink(_style(options)) as progress:
         demo = run_demo(engine, options.input, Path(options.out), _preprocess_options(options), options.seed,
                         progress=progress, cancel=cancel)
@@ -95,7 +108,15 @@ def _demo(options: argparse.Namespace, cancel: Cancel) -> None:
         show_demo(demo)
 
 
-_VERBS: dict[str, Callable[[argparse.Namespace, Cancel], None]] = {"capabilities": _capabilities, "demo": _demo}
+def _worker(options: argparse.Namespace, cancel: Cancel) -> None:
+    from .worker.command import run_command
+
+    run_command(options)
+
+
+_VERBS: dict[str, Callable[[argparse.Namespace, Cancel], None]] = {
+    "capabilities": _capabilities, "demo": _demo, "worker": _worker,
+}
 
 
 def _preprocess_options(options: argparse.Namespace) -> PreprocessOptions:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from . import __version__
+from .cli_worker import add_remote, add_worker
 from .schema import (
     BRAIN_BACKENDS,
     MODALITIES,
@@ -36,12 +37,14 @@ def build_parser() -> argparse.ArgumentParser:
         ),
     )
     parser.add_argument("--version", action="version", version=f"braing3n {__version__}")
+    add_remote(parser)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (summary, describe, fill) in _VERBS.items():
         child = verbs.add_parser(name, help=summary, description=f"{summary}.\n{describe[0]}", epilog=describe[1],
                                  formatter_class=_RAW)
         fill(child)
         _add_common(child, writes=name != "capabilities")
+    add_worker(verbs)
     return parser
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import DependencyError
 from .progress import Cancel, Progress, part, silent
@@ -13,6 +13,7 @@ from .schema import (
     AnyRequest,
     Conditions,
     CounterfactualRequest,
+    EngineProtocol,
     ForecastRequest,
     PreprocessOptions,
     PreprocessRequest,
@@ -21,9 +22,6 @@ from .schema import (
     Result,
 )
 from .volume import Volume
-
-if TYPE_CHECKING:
-    from .engine import Engine
 
 HORIZONS_YEARS = (1.0, 2.0, 5.0, 10.0)
 ICBM_NOTE = (
@@ -53,7 +51,7 @@ class Demo:
 
 
 def run_demo(
-    engine: Engine, scan: str | None, out: Path, options: PreprocessOptions, seed: int = 0, *,
+    engine: EngineProtocol, scan: str | None, out: Path, options: PreprocessOptions, seed: int = 0, *,
     progress: Progress = silent, cancel: Cancel | None = None,
 ) -> Demo:
     """Run every verb on ``scan`` (None: ICBM152) into ``out``; the scan is preprocessed and encoded once."""

@@ -153,6 +153,10 @@ class Engine:
         """Keep a preprocessed scan for the next run on the same file."""
         self._scan = Scan(preprocessed, key)
 
+    def forget_scan(self) -> None:
+        """Let go of the last scan and all that was made from it."""
+        self._scan = None
+
     @cached_property
     def _inference(self) -> Inference:
         from .inference import Inference

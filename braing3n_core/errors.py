@@ -57,6 +57,29 @@ class ProcessError(BrainG3NError):
     """The process that runs the engine could not be started, died, or did not speak the protocol."""
 
 
+class AccessError(BrainG3NError):
+    """The worker does not admit this token, or not to this. Ask its operator for a token; do not try again."""
+
+
+class WorkerError(BrainG3NError):
+    """The worker answered in a way that this version does not understand, or gave a file that is not whole.
+    Install the same version on both sides; if they are the same, tell the worker's operator."""
+
+
+class UnreachableError(WorkerError):
+    """No connection to the worker for as long as was waited. Check address, tunnel and network, then run the same
+    request again: what was uploaded is kept for a while."""
+
+
+class UntrustedError(WorkerError):
+    """The worker's certificate is not the one that was pinned, or is signed by nobody known. Do not send anything;
+    compare the fingerprint with the one that `braing3n worker init` printed on the server."""
+
+
+class BusyError(WorkerError):
+    """The worker's queue or disk stayed full for as long as was waited. Run the request again later."""
+
+
 class Cancelled(BrainG3NError):
     """The caller cancelled the run; nothing half-written is left behind."""
 
@@ -72,6 +95,11 @@ _ON_THE_WIRE: tuple[type[BrainG3NError], ...] = (
     RequestError,
     DependencyError,
     ProcessError,
+    AccessError,
+    WorkerError,
+    UnreachableError,
+    UntrustedError,
+    BusyError,
     Cancelled,
 )
 

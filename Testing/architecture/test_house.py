@@ -14,6 +14,10 @@ PLAIN = tuple(f"{CORE}.{name}" for name in ("schema", "progress", "errors", "pro
 FACES = tuple(f"{CORE}.{name}" for name in ("cli", "console", "worker", "__main__"))
 ENGINE = tuple(f"{CORE}.{name}" for name in ("engine", "loading", "inference", "editing", "drawing", "rendering"))
 """The engine and its parts: the only place where preprocessing, networks, samplers and probes meet."""
+REMOTE = (
+    "remote", "wire", "local_worker", "outputs", "atomic", "volume", "grid", "nifti", "nrrd", "voxels", "byte_stream",
+)
+"""The client of a worker and what it needs to name and write files."""
 ALL_CODE = ("braing3n_core", "training", "benchmarks", "BrainG3NSlicer")
 
 
@@ -50,11 +54,20 @@ def test_schema_progress_and_errors_need_the_standard_library_alone() -> None:
 def test_the_client_needs_only_what_slicer_bundles() -> None:
     def forbidden(name: str) -> bool:
         return (outside(name) and not under(name, "numpy", "requests")) or (
-            under(name, CORE) and not (name == f"{CORE}.__version__" or under(name, *PLAIN, *client))
+            under(name, CORE) and not (name == f"{CORE}.__version__" or under(name, *PLAIN, *client, lazy))
         )
 
-    client = (f"{CORE}.client", f"{CORE}.child")
+    client = tuple(f"{CORE}.{name}" for name in ("client", "child", *REMOTE))
+    lazy = f"{CORE}.dicom"  # it imports SimpleITK only when it reads a series, which the client never asks for
     assert not offences(core(*client), forbidden)
+
+
+def test_the_api_process_never_imports_the_models() -> None:
+    heavy = ("torch", "numpy", "scipy", "SimpleITK", "ants", "nibabel", f"{CORE}.engine", f"{CORE}.volume", *BOXES)
+    apart = tuple(f"{CORE}.worker.{name}" for name in ("executor", "parser", "rehearsal"))
+    api = tuple(m for m in core(f"{CORE}.worker") if not under(m.name, *apart))
+    assert len(api) > 10
+    assert not offences(api, lambda n: under(n, *heavy))
 
 
 def test_the_core_never_imports_slicer_training_or_tests() -> None:

@@ -29,7 +29,9 @@ def import_without_heavy(*names: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("name", ["", ".client", ".schema", ".errors", ".progress", ".atlas", ".volume", ".cli"])
+@pytest.mark.parametrize("name", [
+    "", ".client", ".schema", ".errors", ".progress", ".atlas", ".volume", ".cli", ".remote", ".local_worker",
+])
 def test_it_imports_without_any_heavy_package(name: str) -> None:
     result = import_without_heavy(f"braing3n_core{name}")
     assert result.returncode == 0, result.stderr
