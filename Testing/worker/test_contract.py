@@ -16,6 +16,7 @@ from braing3n_core.errors import Cancelled, RequestError, VolumeError
 from braing3n_core.local_worker import LocalWorker
 from braing3n_core.preprocess.template import load_template
 from braing3n_core.progress import Cancel
+from braing3n_core.protocol import map_text
 from braing3n_core.schema import (
     Conditions,
     EngineProtocol,
@@ -25,6 +26,7 @@ from braing3n_core.schema import (
     ReconstructRequest,
     Result,
 )
+from braing3n_core.worker.privacy import without_folders
 
 from ..core.tiny_checkpoint import make_tiny_checkpoint
 
@@ -80,7 +82,7 @@ def content(path: Path) -> str:
     data.get("GeneratedBy", {}).pop("CheckpointIds", None)  # it names the parts loaded so far, which a warm engine has
     if path.name == "provenance.json":
         data = without_times(data)
-        data["checkpoint"] = without_folders(data["checkpoint"])
+        data["checkpoint"] = without_place(data["checkpoint"])
     return json.dumps(data, sort_keys=True)
 
 
@@ -91,7 +93,7 @@ def without_times(data: Any) -> Any:
     return [without_times(value) for value in data] if isinstance(data, list) else data
 
 
-def without_folders(card: dict[str, str]) -> dict[str, str]:
+def without_place(card: dict[str, str]) -> dict[str, str]:
     """The card of a checkpoint as the worker tells it, which keeps its folders to itself."""
     return {**card, "folder": Path(card["folder"]).name, "name": Path(card["name"]).name}
 
@@ -99,8 +101,8 @@ def without_folders(card: dict[str, str]) -> dict[str, str]:
 def test_all_sides_say_the_same_of_themselves(engines: dict[str, EngineProtocol]) -> None:
     said = []
     for side in SIDES:
-        facts = json.loads(json.dumps(engines[side].capabilities(), default=str))
-        said.append({**facts, "checkpoint": without_folders(facts["checkpoint"])})
+        facts = map_text(json.loads(json.dumps(engines[side].capabilities(), default=str)), without_folders)
+        said.append({**facts, "checkpoint": without_place(facts["checkpoint"])})
     assert said[0] == said[1] == said[2]
 
 
