@@ -21,6 +21,7 @@ from .errors import (
     AccessError,
     BrainG3NError,
     BusyError,
+    RequestError,
     UnreachableError,
     UntrustedError,
     WorkerError,
@@ -115,6 +116,9 @@ def connection_errors(url: str) -> Iterator[None]:
         raise UntrustedError("worker.certificate", f"The certificate of {url} {why}.", hint) from error
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
         raise WorkerError("worker.url", f"{url} is not the address of a worker.", "Write https://host:port.") from error
+    except requests.exceptions.InvalidJSONError as error:
+        what = "A number of the request is not finite."
+        raise RequestError("request.number", what, "Give finite numbers.") from error
     except (requests.RequestException, OSError) as error:
         raise _unreachable(url, error) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -25,6 +26,8 @@ def parseHorizons(text: str) -> tuple[float, ...]:
     """``"1, 2, 5"`` as years. Raises RequestError."""
     try:
         years = tuple(float(word) for word in re.split(r"[\s,;]+", text.strip()) if word)
+        if not all(map(math.isfinite, years)):
+            raise ValueError(text)
     except ValueError as error:
         raise RequestError(
             "request.horizons_years", f"Horizons must be numbers of years, got {text!r}.", "Type for example: 1, 2, 5"

@@ -1,4 +1,4 @@
-"""Where the model runs: this computer (another Python, in its own process) or a worker at a URL.
+"""Where the model runs: on a worker of one's own on this computer, or on a worker at a URL; one client for both.
 
 Nothing of it runs inside Slicer: torch is never imported here. Every method may take seconds and belongs in a thread.
 """
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from braing3n_core.client import ProcessEngine
 from braing3n_core.errors import BrainG3NError, DependencyError
+from braing3n_core.local_worker import LocalWorker
+from braing3n_core.remote import RemoteEngine
 from braing3n_core.schema import EngineProtocol
 
 LOCAL, REMOTE = "local", "remote"
@@ -47,11 +48,16 @@ class Compute:
     def __init__(self, settings: ComputeSettings, environment: dict[str, str] | None = None) -> None:
         self.settings = settings
         self.environment = environment
-        self._worker: Any = None
+        self._worker: LocalWorker | None = None
         self._engine: EngineProtocol | None = None
 
     def engine(self) -> EngineProtocol:
-        """The engine, near or far. Raises BrainG3NError in a sentence when it cannot be had."""
+        """The engine, near or far; a local worker that died is started again.
+
+        Raises BrainG3NError in a sentence when it cannot be had.
+        """
+        if self._worker is not None and not self._worker.running:
+            self.stop()
         if self._engine is None:
             self._engine = self._remote() if self.settings.location == REMOTE else self._local()
         return self._engine
@@ -67,12 +73,12 @@ class Compute:
         if not Path(python).is_file():
             raise DependencyError(
                 "slicer.python", f"There is no Python at {python}.",
-                "Point 'Python' in the Compute panel to one that has braing3n, or press Install.",
+                "Point 'Python' in the Compute panel to one that has braing3n, or set BRAING3N_PYTHON.",
             )  # fmt: skip
-        return ProcessEngine(
-            python, checkpoint=self.settings.checkpoint or None, device=self.settings.device, grace_seconds=1.0,
-            environment=self.environment,
+        self._worker = LocalWorker(
+            python, self.settings.checkpoint or None, self.settings.device, environment=self.environment
         )  # fmt: skip
+        return self._worker.start()
 
     def _remote(self) -> EngineProtocol:
         url = self.settings.url.strip()
@@ -80,13 +86,6 @@ class Compute:
             raise BrainG3NError(
                 "slicer.url", f"The worker's address {url!r} is not a URL.", "Type for example https://server:8443"
             )
-        try:
-            from braing3n_core.remote import RemoteEngine
-        except ModuleNotFoundError as error:
-            raise DependencyError(
-                "slicer.remote", "This version of BrainG3N has no client for remote workers.",
-                "Use a local worker, or update the extension.",
-            ) from error  # fmt: skip
         return RemoteEngine(url, self.settings.token, self.settings.fingerprint or None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,14 @@ def test_an_unknown_word_is_the_same_error_on_all_sides(engine: EngineProtocol, 
     assert caught.value.code == "condition.word"
     assert "plague" in caught.value.message
     assert caught.value.hint
+
+
+def test_a_number_that_is_not_finite_is_refused_at_once_on_all_sides(engine: EngineProtocol, tmp_path: Path) -> None:
+    begin = time.monotonic()
+    with pytest.raises(RequestError) as caught:
+        engine.run(GenerateRequest(Conditions(age_years=float("nan"))), tmp_path / "out")
+    assert caught.value.hint
+    assert time.monotonic() - begin < 60  # far less than the patience with a worker that cannot be reached
 
 
 def test_a_missing_file_is_the_same_error_on_all_sides(engine: EngineProtocol, tmp_path: Path) -> None:
