@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from braing3n_core.config import config_from_dict
-from braing3n_core.models.layers import patch_histograms, patchify
+from braing3n_core.models.layers import GRID, patch_histograms, patchify
 from braing3n_core.models.mae import Encoder, EncoderConfig
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
@@ -46,7 +47,7 @@ def best_linear_start(
     bins of its histogram, both with a total variance of about 1. Each channel starts with unit variance.
     """
     extra = extra or TokenizerTraining()
-    chosen = np.linspace(0, len(tokens) - 1, min(volumes, len(tokens))).astype(int).tolist()
+    chosen = _spread(len(tokens), volumes)
     gram, cross, centre, target, count = 0.0, 0.0, 0.0, 0.0, 0
     for i in chosen:
         x = torch.from_numpy(tokens[i].astype(np.float32))
@@ -62,6 +63,46 @@ def best_linear_start(
     directions = (weights @ predicted[:channels].T / scales[:channels]).T
     tokenizer.projection.weight.copy_(directions.float())
     tokenizer.projection.bias.copy_(-(directions @ centre.double()).float())
+
+
+@torch.no_grad()
+def best_linear_reading(tokenizer: Tokenizer, tokens: np.ndarray, store: Store, volumes: int = 192) -> None:
+    """Start the decoder's linear reading at the reduced-rank regression of patches on the latents around them.
+
+    # Unspecified in the paper, whose decoder is convolutions alone (``linear_rank`` 0: nothing is done here).
+    """
+    linear = tokenizer.decoder.linear
+    if linear is None:
+        return
+    gram, cross, count = 0.0, 0.0, 0
+    for i in _spread(len(tokens), volumes):
+        latents = tokenizer.projection(torch.from_numpy(tokens[i].astype(np.float32)))
+        x, y = _neighbourhoods(latents), patchify(store.zscored([i]))[0]
+        gram, cross, count = gram + x.T @ x, cross + x.T @ y, count + len(x)
+    gram, cross = (gram / count).double(), (cross / count).double()
+    mean = cross[-1]  # the last of the neighbourhood's numbers is 1
+    cross = cross - torch.outer(gram[-1], mean)
+    gram += 1e-5 * gram.diagonal().mean() * torch.eye(len(gram))
+    weights = torch.linalg.solve(gram, cross)
+    predicted = torch.linalg.svd(torch.linalg.cholesky(gram).T @ weights, full_matrices=False).Vh
+    reduced = predicted[: tokenizer.config.linear_rank]
+    gathered = (weights @ reduced.T).float()  # (27C+1, rank), the last row the constant's
+    linear.gather.weight.copy_(gathered[:-1].T.reshape(linear.gather.weight.shape))
+    linear.gather.bias.copy_(gathered[-1])
+    linear.voxels.weight.copy_(reduced.T.float())
+    linear.voxels.bias.copy_(mean.float())
+
+
+def _neighbourhoods(latents: Tensor) -> Tensor:
+    """Latents (N,C) with those of the 26 tokens around (zero beyond the grid) and a constant: (N, 27C+1)."""
+    grid = F.pad(latents.T.reshape(-1, *GRID), (1,) * 6)
+    around = grid.unfold(1, 3, 1).unfold(2, 3, 1).unfold(3, 3, 1).reshape(len(grid), len(latents), 27)
+    return torch.cat([around.transpose(0, 1).flatten(1), latents.new_ones(len(latents), 1)], dim=1)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most ``most`` of the indices below ``count``, evenly spread."""
+    return np.linspace(0, count - 1, min(most, count)).astype(int).tolist()  # type: ignore[no-any-return]
 
 
 def _readable(patches: Tensor, extra: TokenizerTraining) -> Tensor:
@@ -96,6 +137,7 @@ def main() -> None:
     torch.manual_seed(settings.train.seed)
     model = Tokenizer(settings.model("tokenizer", TokenizerConfig))
     best_linear_start(model, tokens, store, extra)
+    best_linear_reading(model, tokens, store)
     model = model.to(device, memory_format=torch.channels_last_3d)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import GRID, Attention, ResBlock, pixel_shuffle_3d
+from .layers import GRID, PATCH, Attention, ResBlock, pixel_shuffle_3d, unpatchify
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class TokenizerConfig:
     """Sizes of projection and decoder; the defaults are the paper's where it gives them.
 
     widths: channels at 10^3, 20^3, ... ; blocks: residual blocks a level; last_factor: final pixel-shuffle to voxels.
+    linear_rank: rank of the linear reading that the convolutions correct (ADR 13); 0, the paper: none.
     """
 
     encoder_width: int = 1152
@@ -29,6 +30,19 @@ class TokenizerConfig:
     blocks: tuple[int, ...] = (1, 2, 5, 4)
     last_factor: int = 2
     num_heads: int = 8
+    linear_rank: int = 0
+
+
+class LinearReading(nn.Module):
+    """Every patch as a linear function of the latents of its 3 x 3 x 3 neighbourhood: (B,C,10,12,10) -> volume."""
+
+    def __init__(self, channels: int, rank: int) -> None:
+        super().__init__()
+        self.gather = nn.Conv3d(channels, rank, 3, padding=1)
+        self.voxels = nn.Linear(rank, PATCH**3)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return unpatchify(self.voxels(self.gather(latents).flatten(2).transpose(1, 2)))
 
 
 class SpatialAttention(nn.Module):
@@ -63,13 +77,18 @@ class Decoder(nn.Module):
         )
         self.norm_out = nn.GroupNorm(8, last)
         self.conv_out = nn.Conv3d(last, config.last_factor**3, 3, padding=1)
+        self.linear = LinearReading(config.channels, config.linear_rank) if config.linear_rank else None
+        if self.linear is not None:  # the convolutions start at no correction
+            nn.init.zeros_(self.conv_out.weight)
+            nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
     def forward(self, latents: Tensor) -> Tensor:
-        x = latents.transpose(1, 2).reshape(len(latents), -1, *GRID)  # (B,C,10,12,10)
-        x = self.levels[0](self.middle(self.conv_in(x)))
+        grid = latents.transpose(1, 2).reshape(len(latents), -1, *GRID)  # (B,C,10,12,10)
+        x = self.levels[0](self.middle(self.conv_in(grid)))
         for up, level in zip(self.ups, self.levels[1:], strict=True):
             x = level(pixel_shuffle_3d(up(x), 2))
-        return pixel_shuffle_3d(self.conv_out(F.silu(self.norm_out(x))), self.config.last_factor)
+        volume = pixel_shuffle_3d(self.conv_out(F.silu(self.norm_out(x))), self.config.last_factor)
+        return volume if self.linear is None else volume + self.linear(grid)
 
 
 class Tokenizer(nn.Module):
