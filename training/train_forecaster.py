@@ -1,19 +1,25 @@
 """The forecaster: from a subject's latents to their change over a horizon (paper, section 3.4; flow of change: ADR 9).
 
     python -m training.train_forecaster training/configs/small.toml --tokenizer T --latents SET [SET...] --out RUN
+
+--path bridge trains the paper's own forecaster instead: a velocity from baseline to follow-up, without the baseline
+beside it and without a prior. The checkpoint says which it is, and the engine forecasts accordingly.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from braing3n_core.calibration import PATHS
 from braing3n_core.checkpoint import load_checkpoint
-from braing3n_core.generation.flow import sample_times
+from braing3n_core.generation.flow import BridgePath, Pair, flow_matching_loss, sample_times
 from braing3n_core.generation.forecast import change_scale
+from braing3n_core.models.conditions import ConditionBatch
 from braing3n_core.models.dit import DiT, DiTConfig
 
 from .conditions import conditions_of, fit_prior
@@ -43,14 +49,35 @@ def visit_pairs(records: list[Record], modality: str = "T1") -> Pairs:
     return Pairs(index[:, 0], index[:, 1], torch.tensor(ages))
 
 
+def _bridge_loss(
+    model: DiT, latents: Tensor, pairs: Pairs, conditions: ConditionBatch, settings: Settings
+) -> Callable[[int, torch.Generator], Tensor]:
+    """The paper's: a velocity along the noisy bridge from baseline to follow-up."""
+    device, size = settings.device, settings.train.batch_size
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(pairs.baseline), (size,), generator=generator)
+        before, after = (latents[index[chosen]].to(device) for index in (pairs.baseline, pairs.follow_up))
+        eps = torch.randn(before.shape, generator=generator).to(device)
+        t = sample_times(size, generator=generator).to(device)
+        rows = conditions.rows(chosen.to(device)).drop(model.config.condition_dropout, generator)
+        return flow_matching_loss(lambda x, time: model(x, time, rows), BridgePath(), Pair(before, after, eps=eps), t)
+
+    return loss
+
+
 def main() -> None:
     """Train and write ``RUN/forecaster``."""
-    options = add_latents(arguments(__doc__ or "")).parse_args()
+    parser = add_latents(arguments(__doc__ or ""))
+    parser.add_argument("--path", choices=PATHS, default="change")
+    options = parser.parse_args()
     settings = Settings("forecaster", options)
     data = LatentSet.open(options.latents)
     latents = data.latents
     parent = load_checkpoint(options.tokenizer, "tokenizer")
     pairs, config = visit_pairs(data.records), settings.model("forecaster", DiTConfig)
+    if options.path == "bridge":
+        config = replace(config, context_channels=0, prior="none", prior_components=0)
     torch.manual_seed(settings.train.seed)
     model = DiT(config)
     records = [data.records[i] for i in pairs.baseline.tolist()]
@@ -77,8 +104,10 @@ def main() -> None:
         rows = conditions.rows(chosen.to(settings.device)).drop(config.condition_dropout, generator)
         return model.loss(source, target, t, rows, context=context, weight=weight[chosen].to(settings.device))
 
-    best = train(model, loss, settings.train, options.out, settings.device)
-    save_stage(options.out, "forecaster", best, {"tokenizer": parent.id}, {"pairs": len(scale)})
+    chosen_loss = _bridge_loss(model, latents, pairs, conditions, settings) if options.path == "bridge" else loss
+    best = train(model, chosen_loss, settings.train, options.out, settings.device)
+    metrics = {"pairs": len(scale), "path": options.path}
+    save_stage(options.out, "forecaster", best, {"tokenizer": parent.id}, metrics)
 
 
 if __name__ == "__main__":
