@@ -5,7 +5,8 @@ error is the relative L2 distance of the latents from those of Euler in 200 step
 far finer solution, which tells how exact Euler-200 is itself. Times are not measured.
 
 --checkpoint DIR: instead of the embedded default. --count N: brains. --guidance S. --shift S: of the time grid.
---zero-star: CFG-Zero*. --within SHARE: the error to reach. --out FILE: the table also as TSV.
+--zero-star: CFG-Zero*. --prior-only: the closed-form part of the velocity (ADR 5) without its network.
+--within SHARE: the error to reach. --out FILE: the table also as TSV.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from braing3n_core.generation.flow import Velocity
+    from braing3n_core.generation.guidance import Guidance
 
 COSTS: tuple[int, ...] = (4, 6, 8, 10, 12, 16, 20, 25, 50)
 ASKED: tuple[dict[str, object], ...] = (
@@ -81,18 +83,24 @@ def cheapest(rows: Sequence[Row], within: float) -> dict[str, int]:
     return best
 
 
-def guided_velocity(checkpoint: str, count: int, guidance: float, zero_star: bool) -> tuple[Velocity, Tensor]:
+def guided_velocity(
+    checkpoint: str, count: int, guidance: Guidance, prior_only: bool = False
+) -> tuple[Velocity, Tensor]:
     """The generator's guided velocity for ``count`` brains in float32, and their noise (count,N,C)."""
-    from braing3n_core.generation.guidance import Contrast, Guidance, guide
+    import torch
+
+    from braing3n_core.generation.guidance import Contrast, guide
     from braing3n_core.inference import Inference
     from braing3n_core.loading import Parts
 
     run = Inference(Parts(checkpoint, precision="float32"))
+    if prior_only:
+        run.parts.dit.network = lambda x, *_: torch.zeros_like(x)  # type: ignore[method-assign]
     known = run.parts.dit.spec.names
     rows = [{k: v for k, v in ASKED[i % len(ASKED)].items() if k in known} for i in range(count)]
     given = run.conditions("dit", rows)
     start = noise_batch(count, (1200, run.parts.dit.config.channels), seed=0).to(run.device)
-    contrasts = [Contrast(given.null(), Guidance(guidance, zero_star=zero_star))]
+    contrasts = [Contrast(given.null(), guidance)]
     return guide(run.velocity("dit"), given, contrasts), start
 
 
@@ -100,12 +108,15 @@ def main() -> None:
     """Measure and print."""
     import torch
 
+    from braing3n_core.generation.guidance import Guidance
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="small")
     parser.add_argument("--count", type=int, default=4)
     parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--shift", type=float, default=DEFAULT_SHIFT)
     parser.add_argument("--zero-star", action="store_true")
+    parser.add_argument("--prior-only", action="store_true")
     parser.add_argument("--within", type=float, default=0.01)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -114,7 +125,8 @@ def main() -> None:
         print(f"{row.method}\t{row.evaluations}", file=sys.stderr, flush=True)
 
     with torch.inference_mode():
-        velocity, start = guided_velocity(options.checkpoint, options.count, options.guidance, options.zero_star)
+        guidance = Guidance(options.guidance, zero_star=options.zero_star)
+        velocity, start = guided_velocity(options.checkpoint, options.count, guidance, options.prior_only)
         rows = measure(velocity, start, shift=options.shift, told=tell)
     lines = ["integrator\tevaluations\tfrom Euler-200\tfrom the fine solution"]
     lines += [f"{r.method}\t{r.evaluations}\t{r.error:.5f}\t{r.exact:.5f}" for r in rows]

@@ -9,7 +9,8 @@ All guidance here has one form, ``v = v_c + sum_i (s_i - 1) (v_c - v_without_i)`
   amplifies what is changed and leaves the rest alone;
 * several contrasts: one scale per condition;
 * CFG-Zero* (arXiv 2503.18886, ``zero_star``): v_without is first scaled, sample by sample, to where it comes nearest
-  to v_c, so that guidance amplifies a direction and not a difference of lengths; and the velocity of a first share of the time may be zero, where a guided velocity is least to be trusted (``still_until`` of :func:`guide`).
+  to v_c, so that guidance amplifies a direction and not a difference of lengths; and the velocity of a first share
+  of the time may be zero, where a guided velocity is least to be trusted (``still_until`` of :func:`guide`).
 
 A scale of 1 is off and costs nothing. All channels are guided.
 """

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -31,7 +30,7 @@ def integrate(
     """Carry ``x`` (B,N,C) along ``velocity`` from ``times[0]`` to ``times[-1]``; returns (B,N,C).
 
     times: at least two knots, increasing or decreasing. method: one of :data:`METHODS`. The paper uses ``euler``;
-    ``ab2``, ``dpm2m`` and ``fireflow`` have second order at one evaluation per step. Raises RequestError for a bad
+    ``ab2`` and ``fireflow`` have second order at one evaluation per step. Raises RequestError for a bad
     method or grid and Cancelled between steps.
     """
     knots = _checked_knots(times)
@@ -152,37 +151,8 @@ def _fireflow(velocity: Velocity) -> _Step:
     return step
 
 
-def _dpm2m(velocity: Velocity) -> _Step:
-    """DPM-Solver++ 2M (arXiv 2211.01095) for the linear path from noise: exact in x, second order in the predicted x_1.
-
-    With the prediction ``d = x + (1-t) v`` and ``l = log(t / (1-t))``, ``x' = (s'/s) x + (t' - t s'/s) d``, s = 1-t; d
-    is carried on in l from the step before. l has no number at t = 0 and t = 1: the steps that touch them, and the one
-    after the first, take d as it is, which is the step of Euler where it touches an end.
-    """
-    before: list[tuple[Tensor, float]] = []
-
-    def step(x: Tensor, t: float, t_next: float) -> Tensor:
-        v, span = velocity(x, _batch_time(x, t)), _log_odds(t_next) - _log_odds(t)
-        end = x + (1 - t) * v
-        known = before[-1:] if before and math.isfinite(span) and math.isfinite(before[0][1]) else []
-        before[:] = [(end, span)]
-        if t == 1:
-            return x + (t_next - t) * v
-        ahead = end
-        for end_before, span_before in known:
-            ahead = end + 0.5 * (span / span_before) * (end - end_before)
-        shrink = (1 - t_next) / (1 - t)
-        return shrink * x + (t_next - t * shrink) * ahead
-
-    return step
-
-
-def _log_odds(t: float) -> float:
-    return math.log(t) - math.log1p(-t) if 0 < t < 1 else math.copysign(math.inf, t - 0.5)
-
-
 _STEPPERS: dict[str, Callable[[Velocity], _Step]] = {
-    "euler": _euler, "midpoint": _midpoint, "heun": _heun, "ab2": _ab2, "dpm2m": _dpm2m, "fireflow": _fireflow,
+    "euler": _euler, "midpoint": _midpoint, "heun": _heun, "ab2": _ab2, "fireflow": _fireflow,
 }
 METHODS: tuple[str, ...] = tuple(_STEPPERS)
 
