@@ -91,9 +91,6 @@ def test_a_counterfactual_changes_the_brain_and_nothing_else(
         for space in ("native", "SRI24") for what in ("counterfactual", "difference")
     } | {"effects.json"}
     assert {e.task for e in result.effects if e.asked} == {"disease"}
-    told = json.loads((tmp_path / "effects.json").read_text())["effects"]
-    assert [row["task"] for row in told] == [e.task for e in result.effects]
-    assert all(isinstance(row["drift"], float) for row in told)
     assert result_from_dict(json.loads(json.dumps(result.to_dict()))).effects == result.effects
 
 
