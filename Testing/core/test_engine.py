@@ -91,6 +91,9 @@ def test_a_counterfactual_changes_the_brain_and_nothing_else(
         for space in ("native", "SRI24") for what in ("counterfactual", "difference")
     } | {"effects.json"}
     assert {e.task for e in result.effects if e.asked} == {"disease"}
+    told = json.loads((tmp_path / "effects.json").read_text())["effects"]
+    assert [row["task"] for row in told] == [e.task for e in result.effects]
+    assert all(isinstance(row["drift"], float) for row in told)
     assert result_from_dict(json.loads(json.dumps(result.to_dict()))).effects == result.effects
 
 
@@ -98,7 +101,7 @@ def test_every_synthetic_image_says_so_and_where_it_comes_from(
     engine: Engine, registered_scan: Path, tmp_path: Path
 ) -> None:
     result = engine.run(counterfactual(registered_scan), tmp_path)
-    for output in result.outputs:
+    for output in (o for o in result.outputs if o.role != "effects"):
         sidecar = json.loads(Path(output.path.replace(".nii.gz", ".json")).read_text())
         assert output.synthetic and sidecar["Synthetic"] is True
         assert "SYNTHETIC" in sidecar["Description"]
