@@ -91,6 +91,8 @@ def best_linear_reading(tokenizer: Tokenizer, tokens: np.ndarray, store: Store, 
     linear.gather.bias.copy_(gathered[-1])
     linear.voxels.weight.copy_(reduced.T.float())
     linear.voxels.bias.copy_(mean.float())
+    # It stays there: steps of the size that the convolutions need would only wear it down (training/LOG.md).
+    linear.requires_grad_(False)
 
 
 def _neighbourhoods(latents: Tensor) -> Tensor:
