@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -44,6 +45,10 @@ def arguments(description: str, *, stores: bool = False, **extra: str) -> argpar
         "--resume", default="auto", metavar="auto|never|PATH",
         help="auto: go on from the newest whole snapshot in --out; never: start afresh; or a snapshot or a run",
     )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
+        help="another value than the file's, as TOML, e.g. tokenizer.model.channels=128; repeat for more",
+    )
     if stores:
         parser.add_argument("--store", required=True, type=Path, nargs="+", help="training stores, used as one")
     for name, text in extra.items():
@@ -72,6 +77,8 @@ class Settings:
     def __init__(self, stage: str, options: argparse.Namespace) -> None:
         self.stage, self.file, self.out, self.resume = stage, options.config, options.out, options.resume
         self.tables = load_toml(options.config)
+        for assignment in options.set:
+            _merge(self.tables, _assigned(assignment))
         self._require_known_tables()
         self.device = pick_device(options.device)
         join(self.device)
@@ -108,6 +115,24 @@ class Settings:
                         "config.unknown_key", f"{place} has no table {name!r}.",
                         f"{nearest(str(name), list(known))}Known tables: {', '.join(known)}.",
                     )
+
+
+def _assigned(assignment: str) -> dict[str, Any]:
+    """``a.b=1`` as nested tables. Raises ConfigError."""
+    try:
+        return tomllib.loads(assignment)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            "config.set", f"Cannot read --set {assignment!r}: {error}.", 'Write TABLE.KEY=VALUE; words need "quotes".'
+        ) from error
+
+
+def _merge(tables: dict[str, Any], more: dict[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(tables.get(key), dict):
+            _merge(tables[key], value)
+        else:
+            tables[key] = value
 
 
 def names_of(records: Sequence[Record], indices: Sequence[int]) -> list[str]:

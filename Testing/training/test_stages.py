@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from braing3n_core.atlas import MODEL_SHAPE
 from braing3n_core.checkpoint import load_checkpoint, require_parent
-from training.loop import TrainConfig, train
+from braing3n_core.models.mae import Encoder, EncoderConfig
+from training.latents import cache_tokens
+from training.loop import TrainingError
 from training.store import Store, StoreError, write_store
 
 CONFIG = Path(__file__).resolve().parents[2] / "training" / "configs" / "tiny.toml"
@@ -58,9 +62,13 @@ def store(folder: Path) -> Store:
     return Store.open(folder)
 
 
-def stage(name: str, *arguments: object) -> None:
+def start(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"training.{name}", *(str(a) for a in arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=CONFIG.parents[2])
+    return subprocess.run(command, capture_output=True, text=True, cwd=CONFIG.parents[2])
+
+
+def stage(name: str, *arguments: object) -> None:
+    done = start(name, *arguments)
     assert done.returncode == 0, done.stderr
 
 
@@ -111,41 +119,37 @@ def test_the_prior_of_the_forecaster_is_fitted_not_left_at_zero(runs: Path) -> N
     assert np.abs(tensors["prior.weight"]).max() > 0 and not np.allclose(tensors["prior.sigma"], 1)
 
 
-def test_training_writes_a_log_a_line_a_step(runs: Path) -> None:
-    lines = [json.loads(line) for line in (runs / "mae/log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3] and all(np.isfinite(line["loss"]) for line in lines)
+def test_training_writes_a_table_with_a_row_a_step(runs: Path) -> None:
+    with (runs / "mae/log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3"] and all(np.isfinite(float(row["loss"])) for row in rows)
+    assert [row["samples"] for row in rows] == ["2", "4", "6"]
 
 
-def line_problem() -> tuple[torch.nn.Linear, object]:
-    torch.manual_seed(0)
-    model = torch.nn.Linear(4, 1)
-
-    def loss(step: int, generator: torch.Generator) -> torch.Tensor:
-        x = torch.randn(32, 4, generator=generator)
-        return (model(x)[:, 0] - x.sum(1)).square().mean()
-
-    return model, loss
+@pytest.mark.parametrize(("run", "name", "volumes"), [
+    ("mae", "volume_seen_rebuilt", 3), ("tok", "volume_reconstruction", 2), ("dit", "sample", 1),
+])  # fmt: skip
+def test_a_stage_draws_pictures_of_what_it_makes(runs: Path, run: str, name: str, volumes: int) -> None:
+    picture = np.asarray(Image.open(runs / run / "pictures" / f"step-00000002_{name}.png"))
+    assert picture.shape == (volumes * 192, 192 + 160 + 160)  # sagittal y, coronal x, axial x; the tallest is y = 192
+    assert picture.std() > 5
 
 
-def test_a_resumed_run_ends_where_the_uninterrupted_one_does(tmp_path: Path) -> None:
-    settings = {"learning_rate": 1e-2, "precision": "float32", "ema": 0.9, "save_every": 10}
-    whole, loss = line_problem()
-    train(whole, loss, TrainConfig(steps=40, **settings), tmp_path / "whole", torch.device("cpu"))
-    cut, loss = line_problem()
-
-    def interrupted(step: int, generator: torch.Generator) -> torch.Tensor:
-        if step == 25:
-            raise KeyboardInterrupt
-        return loss(step, generator)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(cut, interrupted, TrainConfig(steps=40, **settings), tmp_path / "cut", torch.device("cpu"))
-    again, loss = line_problem()
-    train(again, loss, TrainConfig(steps=40, **settings), tmp_path / "cut", torch.device("cpu"))
-    torch.testing.assert_close(again.weight, whole.weight)
+def test_latents_of_another_tokenizer_are_refused(runs: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(runs / "tok", tmp_path / "tok", ignore=shutil.ignore_patterns("tokens*", "snapshots"))
+    (other / "latents.json").write_text('{"tokenizer": "0123456789abcdef"}')
+    for name in ("train_dit", "train_forecaster"):
+        refused = start(
+            name, CONFIG, "--tokenizer", runs / "tok/tokenizer", "--latents", other, "--out", tmp_path / name
+        )
+        assert refused.returncode == 1 and "train.other_tokenizer" in refused.stderr
+        assert "Traceback" not in refused.stderr
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    model, _ = line_problem()
-    with pytest.raises(FloatingPointError, match="learning rate"):
-        train(model, lambda s, g: model.weight.sum() * np.nan, TrainConfig(steps=2), tmp_path, torch.device("cpu"))
+def test_tokens_of_another_encoder_are_refused(runs: Path, store: Store, tmp_path: Path) -> None:
+    encoder = Encoder(EncoderConfig(width=48, depth=1, num_heads=4))
+    path = tmp_path / "tokens.npy"
+    np.save(path, np.zeros(1))
+    path.with_suffix(".json").write_text('{"encoder": "another", "volumes": 1}')
+    with pytest.raises(TrainingError, match="another"):
+        cache_tokens(store, encoder, path, torch.device("cpu"), "this one")
