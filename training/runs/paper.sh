@@ -4,6 +4,7 @@
 # STORE: every volume of the corpus. LONGITUDINAL_STORE: the T1 of repeated visits (ADNI). Both are folders in the form
 # of training/store.py. Killed at any time, the same command goes on: what is finished is skipped, what is not resumes.
 set -euo pipefail
+trap true TERM USR1 # so that this script waits for the stage, which saves and stops on a signal
 store=${1:?give the training store} visits=${2:?give the longitudinal store} work=${3:?give a folder for the runs}
 python=${PYTHON:-python}
 config=${CONFIG:-training/configs/paper.toml}
