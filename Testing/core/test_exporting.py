@@ -29,7 +29,7 @@ def monai_bundle(bundle: Path, command: str, **options: object) -> None:
     line = [sys.executable, "-m", "monai.bundle", command, "--config_file", "configs/inference.json"]
     line += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(line, cwd=bundle, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(line, cwd=bundle, env=environment, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

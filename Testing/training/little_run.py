@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,4 +90,6 @@ def fork(plan: Plan) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    with suppress(ImportError):
+        import torch.utils.tensorboard  # noqa: F401 - once for all forks
     sys.stdout.write(json.dumps([fork(Plan(**plan)) for plan in json.load(sys.stdin)]))

@@ -69,7 +69,7 @@ def environment() -> dict[str, str]:
 def run(store: Path, out: Path, processes: int, **settings: object) -> list[float]:
     """The losses of a run of the real stage."""
     line = command(store, out, processes, **settings)  # type: ignore[arg-type]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=REPOSITORY, env=environment(), timeout=900)
+    done = subprocess.run(line, capture_output=True, text=True, cwd=REPOSITORY, env=environment(), timeout=3600)
     assert done.returncode == 0, done.stderr
     return losses(out)
 

@@ -25,7 +25,7 @@ def module(name: str, *arguments: str, given: str = "") -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         [sys.executable, "-m", f"Testing.training.{name}", *arguments], input=given, capture_output=True, text=True,
-        cwd=REPOSITORY, env=environment, timeout=900,
+        cwd=REPOSITORY, env=environment, timeout=3600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
