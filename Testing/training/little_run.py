@@ -91,5 +91,5 @@ def fork(plan: Plan) -> dict[str, Any]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with suppress(ImportError):
-        import torch.utils.tensorboard  # noqa: F401 - once for all forks
+        import torch.utils.tensorboard  # once for all forks
     sys.stdout.write(json.dumps([fork(Plan(**plan)) for plan in json.load(sys.stdin)]))
