@@ -90,7 +90,8 @@ def expand(rules: dict[str, Any], depth: int) -> dict[str, Any]:
     """Each rule with ``{i}`` once a block: ours -> rule."""
     expanded: dict[str, Any] = {}
     for ours, rule in rules.items():
-        for i in range(depth) if "{i}" in ours else [None]:
+        numbers: list[int | None] = [*range(depth)] if "{i}" in ours else [None]
+        for i in numbers:
             expanded[_numbered(ours, i)] = _numbered(rule, i)
     return expanded
 

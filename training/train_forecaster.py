@@ -94,8 +94,8 @@ class Visits:
         tensors = (source[share()], self.change(mine, scale), t[share()])
         source, target, t = (x.to(self.device) for x in tensors)
         context = self.data.latents[self.pairs.baseline[mine]].to(self.device)
-        inputs = (source, target, t, rows, context, weight[share()].to(self.device), weight.mean().to(self.device))
-        return Batch(inputs, self._names(mine))
+        weights = (weight[share()].to(self.device), weight.mean().to(self.device))
+        return Batch((source, target, t, rows, context, weights), self._names(mine))
 
     def draw_bridge(self, step: int, generator: torch.Generator) -> Batch:
         """A batch of the paper's bridge."""
@@ -126,12 +126,13 @@ class Visits:
 
 
 class ChangeMatching(FlowMatching):
-    """The weighted loss of the flow of change; the weights are relative to those of the whole batch."""
+    """The weighted loss of the flow of change; weights: of these rows, and the mean of the whole batch's."""
 
     def forward(
-        self, source: Tensor, target: Tensor, t: Tensor, conditions: ConditionBatch, context: Tensor, weight: Tensor,
-        mean_weight: Tensor,
+        self, source: Tensor, target: Tensor, t: Tensor, conditions: ConditionBatch, context: Tensor,
+        weights: tuple[Tensor, Tensor],
     ) -> Tensor:
+        weight, mean_weight = weights
         loss = self.network.loss(source, target, t, conditions, context=context, weight=weight)
         return loss * (weight.mean() / mean_weight)  # 1 where one process has the whole batch
 
