@@ -12,6 +12,7 @@ from braing3n_core.errors import ConfigError
 from braing3n_core.models.dit import DiTConfig
 from braing3n_core.models.mae import MAEConfig
 from braing3n_core.models.tokenizer import TokenizerConfig
+from training.conditions import conditions_of
 from training.loop import TrainConfig, TrainingError
 from training.pretrain_mae import MAETraining
 from training.stage import STAGES, Settings
@@ -92,3 +93,8 @@ def test_parts_that_do_not_belong_together_are_refused() -> None:
         require_preset(DiTConfig(context_channels=32), ForecasterTraining("bridge"))
     with pytest.raises(ConfigError, match="Unknown preset"):
         require_preset(DiTConfig(), ForecasterTraining("brigde"))
+
+
+def test_a_label_outside_the_vocabulary_is_named() -> None:
+    with pytest.raises(ConfigError, match="site='phantom-9' is not one of site-01"):
+        conditions_of([{"site": "phantom-9"}], DiTConfig().spec())
