@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, redi
 from pathlib import Path
 from typing import Any
 
+from .cli_checkpoint import run_export, run_import
 from .cli_parser import build_parser
 from .console import progress_sink, show_capabilities, show_demo, show_result
 from .errors import BrainG3NError, Cancelled, RequestError
@@ -116,6 +117,8 @@ def _worker(options: argparse.Namespace, cancel: Cancel) -> None:
 
 _VERBS: dict[str, Callable[[argparse.Namespace, Cancel], None]] = {
     "capabilities": _capabilities, "demo": _demo, "worker": _worker,
+    "import-encoder": lambda options, cancel: run_import(options),
+    "export-bundle": lambda options, cancel: run_export(options),
 }
 
 

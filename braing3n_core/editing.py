@@ -17,7 +17,7 @@ from .checking import Vocabularies
 from .conditioning import effects, forecast_conditions, latent_probes, source_conditions
 from .generation.counterfactual import Edit, EditOptions
 from .generation.counterfactual import counterfactual as edit_latents
-from .generation.forecast import ForecastOptions
+from .generation.forecast import ForecastOptions, forecast_bridge
 from .generation.forecast import forecast as forecast_latents
 from .generation.guidance import Contrast, Guidance
 from .generation.render import ensemble_statistics
@@ -122,6 +122,8 @@ def _forecast_latents(
     def at(horizons: Sequence[float]) -> Any:
         return run.conditions("forecaster", [{**conditions, "horizon_years": h} for h in horizons])
 
+    if not run.reads_baseline("forecaster"):
+        return _bridge_latents(bench, request, baseline, at)
     guidance = Guidance(request.guidance_scale)
     options = ForecastOptions(request.samples, request.num_steps, request.seed, gain=gain, guidance=guidance)
     with torch.inference_mode():
@@ -132,6 +134,19 @@ def _forecast_latents(
         )
     latents: np.ndarray = result.cpu().numpy()
     return latents
+
+
+def _bridge_latents(bench: Bench, request: ForecastRequest, baseline: Any, at: Any) -> np.ndarray:
+    """The paper's preset, which is deterministic: the same latents for every sample."""
+    import torch
+
+    run = bench.inference
+    with torch.inference_mode():
+        result = forecast_bridge(
+            run.velocity("forecaster"), baseline, request.horizons_years, at,
+            progress=part(bench.progress, 0.0, 0.7), cancel=bench.cancel,
+        )
+    return np.repeat(result.cpu().numpy(), request.samples, axis=1)
 
 
 def _point(bench: Bench, request: ForecastRequest, horizon: float, samples: np.ndarray) -> ForecastPoint:
