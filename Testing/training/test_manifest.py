@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braing3n_core.schema import STAGES
@@ -124,6 +124,7 @@ def test_a_manifest_that_was_spoilt_by_hand_is_refused(bids: Path, change: tuple
         read_manifest(path)
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=30))
 def test_the_split_depends_on_the_person_and_the_salt_alone(person: str) -> None:
     assert split_of(person) == split_of(person) in ("train", "val", "test")
