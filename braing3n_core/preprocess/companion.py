@@ -66,9 +66,9 @@ def _same_skull(modality: str, skull: str, centre: Preprocessed) -> None:
     # The T1's own record tells: a backend of "none" means that it came without a skull.
     stripped = centre.record.brain_backend == "none"
     if stripped != (skull != "native"):
+        mine, its = ("stripped", "a whole head") if stripped else ("a whole head", "stripped")
         raise PreprocessError(
-            "companion.skull",
-            f"The visit's T1 is {'stripped' if stripped else 'a whole head'}, its {modality} is not.", "Give both at the same stage.",
+            "companion.skull", f"The visit's T1 is {mine}, its {modality} is {its}.", "Give both at the same stage."
         )
 
 
