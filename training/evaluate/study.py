@@ -36,7 +36,9 @@ CONDITIONS = ("disease", "sex", "age_years", "modality", "site", "idh1")
 
 @dataclass(frozen=True)
 class Settings:
-    """How much to compute. contrasts: of the fidelity table; scans: of the store, at most (0: all); samples: an arm; pairs: of visits; seed: of noise."""
+    """How much to compute. scans: of the store, at most (0: all); samples: an arm; contrasts: of the fidelity table;
+    pairs: of visits; seed: of noise.
+    """
 
     scans: int = 0
     samples: int = 64
@@ -57,8 +59,8 @@ class Settings:
 
 
 QUICK = Settings(
-    samples=3, steps=2, sweep=(1.0, 2.0), volumes=2, fidelity=4, contrasts=("T1", "FLAIR"), halves=2, pairs=4, forecast_samples=2,
-    forecast_steps=2, edits=2, edit_steps=2, bootstrap=40,
+    samples=3, steps=2, sweep=(1.0, 2.0), volumes=2, fidelity=4, contrasts=("T1", "FLAIR"), halves=2, pairs=4,
+    forecast_samples=2, forecast_steps=2, edits=2, edit_steps=2, bootstrap=40,
 )
 """Every table whole, no number worth reading: for continuous integration."""
 
