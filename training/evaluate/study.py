@@ -202,9 +202,9 @@ class Study:
         rows, values = rows[keep], values[keep]
         return fit_reader(task, self.latents[rows], values, self.subjects[rows], tuple(classes))
 
-    def bases(self, count: int, **labels: Any) -> list[Record]:
-        """``count`` records to take conditions from, spread over the first visits with these labels."""
-        rows = [i for i in self.first_visits() if all(self.records[i].get(k) == v for k, v in labels.items())]
+    def bases(self, count: int, diseases: Sequence[str]) -> list[Record]:
+        """``count`` records to take conditions from, spread over first visits with these diseases, else over all."""
+        rows = [i for i in self.first_visits() if self.records[i].get("disease") in diseases]
         rows = rows or list(self.first_visits())
         return [self.records[rows[int(i)]] for i in np.linspace(0, len(rows) - 1, count).round()] if rows else []
 

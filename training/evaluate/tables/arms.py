@@ -57,8 +57,12 @@ def known(study: Study, contrast: Contrast) -> str:
 
 
 def bases_of(study: Study, contrast: Contrast) -> list[Record]:
-    """Records whose other conditions the samples take: real T1 first visits, without a tumour unless it is asked."""
-    everyone = study.bases(study.settings.samples, **({} if contrast.fixed else {"disease": "HC"}))
+    """Records whose other conditions the samples take: real T1 first visits, of the diseases that are told apart (so
+    that ages fit both), else of the healthy, or of the disease that is fixed.
+    """
+    fixed = contrast.fixed.get("disease")
+    diseases = contrast.words if contrast.label == "disease" else (fixed or "HC",)
+    everyone = study.bases(study.settings.samples, diseases)
     return [{**r, "modality": "T1", "idh1": None, **contrast.fixed} for r in everyone]
 
 
@@ -85,7 +89,7 @@ def reader_of(study: Study, contrast: Contrast) -> tuple[Reader | None, str]:
 
 def age_bases(study: Study, age_years: float) -> list[Record]:
     """Healthy bases at one age."""
-    bases = study.bases(study.settings.samples, disease="HC")
+    bases = study.bases(study.settings.samples, ("HC",))
     return [{**r, "modality": "T1", "idh1": None, "age_years": age_years} for r in bases]
 
 

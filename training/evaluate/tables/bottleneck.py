@@ -25,7 +25,7 @@ ELSEWHERE = f"1,100 tumour volumes of patients, 20 % test; {NOT_RUN}"
 
 def compute(study: Study) -> Table:
     """The table, and a scan beside its reconstruction."""
-    rows = _spread(len(study.records), study.settings.volumes)
+    rows = spread(len(study.records), study.settings.volumes)
     mean = np.mean([study.volume(int(i)) for i in rows[: min(len(rows), 30)]], axis=0)
     found: dict[str, list[dict[str, float]]] = {"ours": [], "mean image": []}
     ticker = Ticker("reconstructing", len(rows))
@@ -82,5 +82,5 @@ def _picture(study: Study) -> tuple[Picture, ...]:
     return (Picture("bottleneck.png", "A held-out scan of each contrast, and what its 1200 tokens keep of it."),)
 
 
-def _spread(count: int, wanted: int) -> np.ndarray:
+def spread(count: int, wanted: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..figures import Panel, Series, chart, three_planes
 from ..metrics.scores import Estimate, balanced_accuracy, bootstrap, correlation
+from ..readers import Reader
 from ..study import Study
 from ..table import Cell, Picture, Table, rows_of
 from .arms import AGES_YEARS, CONTRASTS, Contrast, age_bases, draw, draw_null, known, reader_of, shipped_names
@@ -66,12 +67,12 @@ def _contrast(study: Study, contrast: Contrast, values: dict[str, float]) -> lis
             _prior(study, contrast), reader.quality if reader else None, contrast.paper]
 
 
-def _null(study: Study, contrast: Contrast, reader: object) -> str | None:
+def _null(study: Study, contrast: Contrast, reader: Reader | None) -> str | None:
     samples = draw_null(study, contrast)
     if samples is None:
         return "never dropped"
     first = contrast.words[0]
-    named = shipped_names(study, contrast, samples) if reader is None else reader.named(samples)  # type: ignore[attr-defined]
+    named = shipped_names(study, contrast, samples) if reader is None else reader.named(samples)
     return None if named is None else f"{(named == first).mean():.2f} {first}"
 
 

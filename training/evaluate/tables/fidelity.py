@@ -17,7 +17,7 @@ from ..metrics.crossval import random_halves
 from ..metrics.distances import frechet_distance, kernel_distance, standardised
 from ..study import Study, Ticker, save_arrays
 from ..table import HERE, PATIENTS, Cell, Picture, Table, rows_of
-from .bottleneck import _spread
+from .bottleneck import spread
 
 Distance = Callable[[np.ndarray, np.ndarray], float]
 SETS = ("real", "recons", "gen")
@@ -34,7 +34,7 @@ SMALLEST = 16
 
 def compute(study: Study) -> Table:
     """Per feature extractor: T1 pooled, by disease, and the other contrasts, where there are enough scans."""
-    rows = _rows(study)
+    rows = sampled_rows(study)
     cells: list[list[Cell]] = []
     values: dict[str, float] = {}
     for extractor, sets in _features(study, rows).items():
@@ -56,13 +56,13 @@ def _notes(study: Study) -> tuple[str, ...]:
     )
 
 
-def _rows(study: Study) -> np.ndarray:
+def sampled_rows(study: Study) -> np.ndarray:
     """First visits, every contrast, at most ``fidelity`` of each."""
     parts = []
     for modality in study.settings.contrasts:
         first = study.first_visits(modality)
         if len(first):
-            parts.append(first[_spread(len(first), study.settings.fidelity)])
+            parts.append(first[spread(len(first), study.settings.fidelity)])
     return np.concatenate(parts)
 
 

@@ -8,6 +8,7 @@ from ..figures import Panel, Series, chart, three_planes
 from ..metrics.neighbours import PERCENTILE, Audit, audit
 from ..study import Study
 from ..table import HERE, PATIENTS, Cell, Picture, Table, rows_of
+from .fidelity import sampled_rows
 
 COLUMNS = ("samples", "number", "under the limit", "nearest: median", "nearest: smallest", "limit", "row of")
 PLANTED = 3
@@ -18,8 +19,7 @@ OTHERS = "other real people (the same audit)"
 def compute(study: Study) -> Table:
     """Generated samples, planted copies (which must be found) and other real people, against the training latents."""
     training, subjects, what = _training(study)
-    rows = study.first_visits()[: study.settings.samples * 4]
-    generated = study.generate([study.records[i] for i in rows]).reshape(len(rows), -1)
+    rows, generated = _generated(study)
     found = {"generated": audit(generated, training, subjects)}
     planted = _planted(training, found["generated"].limit)
     found["planted copies"] = audit(planted, training, subjects)
@@ -47,6 +47,14 @@ def _training(study: Study) -> tuple[np.ndarray, np.ndarray, str]:
     rows = study.where(modality="T1")
     what = f"{len(rows)} held-out scans, since no training latents were given (--train-latents): no audit of training"
     return _flat(study, rows), study.subjects[rows], what
+
+
+def _generated(study: Study) -> tuple[np.ndarray, np.ndarray]:
+    """The T1 samples (m,F) of the fidelity table, and the rows whose conditions they have."""
+    rows = sampled_rows(study)
+    samples = study.generate([study.records[i] for i in rows])
+    t1 = study.column("modality")[rows] == "T1"
+    return rows[t1], samples[t1].reshape(int(t1.sum()), -1)
 
 
 def _flat(study: Study, rows: np.ndarray) -> np.ndarray:
