@@ -14,7 +14,16 @@ from .checkpoint import KINDS
 from .errors import BrainG3NError
 from .loading import Parts
 from .outputs import SYNTHETIC
-from .schema import BRAIN_BACKENDS, CDR_VALUES, MODALITIES, RENDERINGS, REQUESTS, STAGES
+from .schema import (
+    BRAIN_BACKENDS,
+    CDR_VALUES,
+    EDIT_METHODS,
+    MODALITIES,
+    RENDERINGS,
+    REQUESTS,
+    SAMPLERS,
+    STAGES,
+)
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "preprocess": (), "encode": ("encoder", "tokenizer"), "probe": ("encoder", "tokenizer", "probes"),
@@ -38,6 +47,7 @@ def describe(parts: Parts) -> dict[str, Any]:
     return {
         "version": __version__, "disclaimer": SYNTHETIC, "verbs": _verbs(parts), "modalities": list(MODALITIES),
         "stages": ["auto", *STAGES], "brain_backends": _brain_backends(), "renderings": list(RENDERINGS),
+        "samplers": list(SAMPLERS), "edit_methods": list(EDIT_METHODS),
         "ranges": {name: list(span) for name, span in RANGES.items()}, "cdr_values": list(CDR_VALUES),
         "vocabularies": {kind: _vocabularies(parts, kind) for kind in ("dit", "forecaster")},
         "probes": _probes(parts), "checkpoint": card(parts), "device": _device(parts),

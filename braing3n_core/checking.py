@@ -12,8 +12,10 @@ from .schema import (
     AGE_RANGE_YEARS,
     BRAIN_BACKENDS,
     CDR_VALUES,
+    EDIT_METHODS,
     MODALITIES,
     RENDERINGS,
+    SAMPLERS,
     STAGES,
     AnyRequest,
     Conditions,
@@ -46,9 +48,12 @@ def check_request(request: AnyRequest, vocabularies: Vocabularies) -> None:
         check_conditions(request.target, vocabularies)
         check_conditions(request.source, vocabularies)
         _check_numbers(request, "guidance_scale", "strength", "num_steps")
+        _check_word("method", request.method, EDIT_METHODS)
     elif isinstance(request, GenerateRequest):
         check_conditions(request.conditions, vocabularies)
         _check_numbers(request, "guidance_scale", "num_steps", "count")
+        _check_word("sampler", request.sampler, SAMPLERS)
+        _check_interval(request.guidance_interval)
     elif isinstance(request, ForecastRequest):
         _check_forecast(request, vocabularies)
     if isinstance(request, CounterfactualRequest | ForecastRequest):
@@ -101,6 +106,16 @@ def _check_forecast(request: ForecastRequest, vocabularies: Vocabularies) -> Non
         if getattr(request, name) is not None:
             check_condition(name, getattr(request, name), vocabularies)
     _check_numbers(request, "guidance_scale", "num_steps", "samples")
+
+
+def _check_interval(interval: object) -> None:
+    times = interval if isinstance(interval, tuple) else ()
+    are_numbers = all(isinstance(t, int | float) and not isinstance(t, bool) for t in times)
+    if len(times) != 2 or not are_numbers or not 0 <= times[0] <= times[1] <= 1:
+        raise RequestError(
+            "request.guidance_interval", f"The guidance interval must be two times in 0..1, got {interval!r}.",
+            "Give (lo, hi) with 0 <= lo <= hi <= 1; (0, 1) is always.",
+        )
 
 
 def _check_input(path: object) -> None:

@@ -6,6 +6,7 @@ Exit codes: 0 the result is whole, 1 error, 2 usage, 130 stopped.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import signal
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 
 from .cli_checkpoint import run_export, run_import
 from .cli_parser import build_parser
-from .console import progress_sink, show_capabilities, show_demo, show_result
+from .console import progress_sink, show_capabilities, show_cohort, show_demo, show_result
 from .errors import BrainG3NError, Cancelled, RequestError
 from .progress import Cancel
 from .protocol import TOKEN_VARIABLE
@@ -109,6 +110,35 @@ def _demo(options: argparse.Namespace, cancel: Cancel) -> None:
         show_demo(demo)
 
 
+def _generate_verb(options: argparse.Namespace, cancel: Cancel) -> None:
+    """A few brains, or with ``--bids`` a cohort."""
+    if not options.bids:
+        _request(options, cancel)
+        return
+    from .cohort import CohortPlan, make_cohort, read_rows
+
+    rows = (parse_conditions(options.set),)
+    if options.participants:
+        rows = tuple(Conditions(**{**rows[0].known(), **row.known()}) for row in read_rows(options.participants))
+    base = dataclasses.replace(_generate(options), conditions=Conditions(), count=1)
+    plan = CohortPlan(base, rows * max(options.count, 0), parse_shard(options.shard), options.reference)
+    engine = _engine(options)
+    with _clear_stdout(options), progress_sink(_style(options)) as progress:
+        cohort = make_cohort(engine, plan, Path(options.out), progress=progress, cancel=cancel)
+    if options.json:
+        _print_json(cohort.to_dict())
+    elif not options.quiet:
+        show_cohort(cohort)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``2/4`` as (2, 4). Raises RequestError."""
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdigit() and count.isdigit()):
+        raise RequestError("cohort.shard", f"Cannot read the shard {text!r}.", "Write --shard 2/4.")
+    return int(index), int(count)
+
+
 def _worker(options: argparse.Namespace, cancel: Cancel) -> None:
     from .worker.command import run_command
 
@@ -116,7 +146,7 @@ def _worker(options: argparse.Namespace, cancel: Cancel) -> None:
 
 
 _VERBS: dict[str, Callable[[argparse.Namespace, Cancel], None]] = {
-    "capabilities": _capabilities, "demo": _demo, "worker": _worker,
+    "capabilities": _capabilities, "demo": _demo, "generate": _generate_verb, "worker": _worker,
     "import-encoder": lambda options, cancel: run_import(options),
     "export-bundle": lambda options, cancel: run_export(options),
 }
@@ -135,7 +165,7 @@ def _scan(options: argparse.Namespace) -> tuple[str, PreprocessOptions, int]:
 def _counterfactual(options: argparse.Namespace) -> CounterfactualRequest:
     return CounterfactualRequest(
         *_scan(options), parse_conditions(options.set), parse_conditions(options.given), options.guidance,
-        options.strength, options.steps, options.rendering,
+        options.strength, options.steps, options.rendering, options.method,
     )
 
 
@@ -148,7 +178,8 @@ def _forecast(options: argparse.Namespace) -> ForecastRequest:
 
 def _generate(options: argparse.Namespace) -> GenerateRequest:
     return GenerateRequest(
-        parse_conditions(options.set), options.count, options.seed, options.guidance, options.steps
+        parse_conditions(options.set), options.count, options.seed, options.guidance, options.steps, options.sampler,
+        tuple(options.guidance_interval), options.zero_star,
     )
 
 

@@ -10,8 +10,10 @@ from .cli_checkpoint import add_checkpoint_verbs
 from .cli_worker import add_remote, add_worker
 from .schema import (
     BRAIN_BACKENDS,
+    EDIT_METHODS,
     MODALITIES,
     RENDERINGS,
+    SAMPLERS,
     STAGES,
     CounterfactualRequest,
     ForecastRequest,
@@ -101,6 +103,9 @@ def _counterfactual(parser: argparse.ArgumentParser) -> None:
                        help="what is true of the scan; what is not given is read from it by the probes")
     group.add_argument("--strength", type=float, default=default.strength,
                        help="share of the path that is edited, 0 to 1 (default: 1)")
+    group.add_argument("--method", default=default.method, metavar="|".join(EDIT_METHODS),
+                       help="flowedit: no inversion; midpoint, fireflow: to noise and back; sdedit: noise added and "
+                       f"removed, with --strength well under 1 (default: {default.method})")
     _add_sampling(group, default.guidance_scale, default.num_steps)
     _add_rendering(group)
 
@@ -132,6 +137,21 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--count", type=int, default=default.count, help="how many (default: 1)")
     _add_seed(group)
     _add_sampling(group, default.guidance_scale, default.num_steps)
+    group.add_argument("--sampler", default=default.sampler, metavar="|".join(SAMPLERS),
+                       help=f"integrator; the paper's is euler with --steps 50 (default: {default.sampler})")
+    group.add_argument("--guidance-interval", type=float, nargs=2, default=list(default.guidance_interval),
+                       metavar=("LO", "HI"), help="times from 0 (noise) to 1 (brain) in which guidance acts "
+                       "(default: 0 1)")
+    group.add_argument("--zero-star", action="store_true", help="CFG-Zero* guidance")
+    cohort = parser.add_argument_group("a cohort")
+    cohort.add_argument("--bids", action="store_true", help="write a BIDS data set with participants.tsv and a privacy "
+                        "report; run again, it goes on where it was stopped")
+    cohort.add_argument("--participants", metavar="TSV", help="conditions by subject, one row each (columns age, sex, "
+                        "disease ...); --count is then brains a row")
+    cohort.add_argument("--shard", default="1/1", metavar="I/N",
+                        help="make every N-th subject from the I-th (default: 1/1)")
+    cohort.add_argument("--reference", metavar="PATH", help="latents of real scans that no brain may repeat: "
+                        "latents.npy, or a folder that has it")
 
 
 def _add_sampling(group: argparse._ActionsContainer, guidance: float, steps: int) -> None:
@@ -194,6 +214,7 @@ _VERBS: dict[str, tuple[str, tuple[str, str], Callable[[argparse.ArgumentParser]
     "generate": ("Draw new brains from noise under conditions", _manual(
         "On the atlas grid; conditions that are not set are unknown to the model.",
         "", "  braing3n generate --set disease=AD --set age=80 --count 2 -o out\n"
+        "  braing3n generate --bids --set sex=F --set age=70 --count 100 --shard 1/4 -o cohort\n"
         "writes sub-synthetic01_space-SRI24_desc-generated_T1w.nii.gz, ... and probes.json.",
     ), _generate),
     "counterfactual": ("Edit the scan: the same brain under other conditions", _manual(

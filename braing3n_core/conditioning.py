@@ -55,8 +55,18 @@ def effects(before: Sequence[Reading], after: Sequence[Reading], asked: Mapping[
     tasks = {PROBE_OF.get(name, name) for name in asked}
     later = {r.task: r for r in after}
     return tuple(
-        Effect(r.task, r.value, later[r.task].value, r.unit, r.task in tasks) for r in before if r.task in later
+        Effect(r.task, r.value, later[r.task].value, r.unit, r.task in tasks, drift(r, later[r.task]))
+        for r in before if r.task in later
     )
+
+
+def drift(before: Reading, after: Reading) -> float | None:
+    """Change of a value, or the largest change of a class's probability, signed; None where neither is known."""
+    if isinstance(before.value, float) and isinstance(after.value, float):
+        return after.value - before.value
+    if before.probabilities is None or after.probabilities is None:
+        return None
+    return max((after.probabilities[name] - share for name, share in before.probabilities.items()), key=abs)
 
 
 def latent_probes(panel: ProbePanel) -> ProbePanel:

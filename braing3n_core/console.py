@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from .progress import Progress, silent
 from .schema import Effect, Reading, Result
-from .wording import certainty_text, familiar_text, number, quality_line, quality_text, value_text
+from .wording import certainty_text, drift_text, familiar_text, number, quality_line, quality_text, value_text
 
 if TYPE_CHECKING:
+    from .cohort import Cohort
     from .demo import Demo
 
 
@@ -120,11 +121,13 @@ def _effects_table(effects: Sequence[Effect]) -> Any:
     from rich.table import Table
 
     table = Table(title="What the probes read before and after the edit", title_justify="left")
-    for column in ("variable", "before", "after", "asked for"):
+    for column in ("variable", "before", "after", "drift", "asked for"):
         table.add_column(column)
     for e in effects:
         asked = "yes" if e.asked else ""
-        table.add_row(e.task.replace("_", " "), number(e.before, e.unit), number(e.after, e.unit), asked)
+        table.add_row(
+            e.task.replace("_", " "), number(e.before, e.unit), number(e.after, e.unit), drift_text(e), asked
+        )
     return table
 
 
@@ -152,6 +155,21 @@ def _availability(items: dict[str, dict[str, Any]]) -> list[str]:
 def _vocabulary_lines(part: str, names: dict[str, list[str] | None]) -> list[str]:
     verbs = {"dit": "counterfactual and generate", "forecaster": "forecast"}[part]
     return [f"conditions of {verbs}:", *(f"  {n}: {', '.join(w) if w else 'a number'}" for n, w in names.items())]
+
+
+def show_cohort(cohort: Cohort, stream: TextIO | None = None) -> None:
+    """How far a cohort is, and what its privacy report says."""
+    from rich.console import Console
+
+    console = Console(file=stream or sys.stdout, soft_wrap=True, highlight=False)
+    console.print(f"{cohort.present} of {cohort.planned} SYNTHETIC subjects in {cohort.folder.resolve()} "
+                  f"({cohort.made} made now, {cohort.kept} were there)", markup=False)
+    privacy = cohort.privacy
+    if "suspicious" in privacy:
+        console.print(f"{privacy['suspicious']} of {privacy['samples']} lie suspiciously near one of "
+                      f"{privacy['reference_scans']} reference scans", markup=False)
+    else:
+        console.print(f"note: {privacy['note']}", markup=False)
 
 
 def show_demo(demo: Demo, stream: TextIO | None = None) -> None:

@@ -60,12 +60,14 @@ def _draw(
     from .models.layers import NUM_TOKENS
 
     given = inference.conditions("dit", [conditions])
-    contrasts = [Contrast(given.null(), Guidance(request.guidance_scale))]
+    guidance = Guidance(request.guidance_scale, request.guidance_interval, request.zero_star)
+    contrasts = [Contrast(given.null(), guidance)]
     start = noise((NUM_TOKENS, CHANNELS), request.seed, index)[None].to(inference.device)
     with torch.inference_mode():
         velocity = guide(inference.velocity("dit"), given, contrasts)
         end = integrate(
-            velocity, start, time_grid(request.num_steps, DEFAULT_SHIFT), "ab2", progress=progress, cancel=cancel
+            velocity, start, time_grid(request.num_steps, DEFAULT_SHIFT), request.sampler, progress=progress,
+            cancel=cancel,
         )
     result: np.ndarray = end[0].cpu().numpy()
     return result

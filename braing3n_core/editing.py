@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from .calibration import Calibration
 from .checking import Vocabularies
 from .conditioning import effects, forecast_conditions, latent_probes, source_conditions
 from .generation.counterfactual import Edit, EditOptions
 from .generation.counterfactual import counterfactual as edit_latents
-from .generation.forecast import ForecastOptions, forecast_bridge
+from .generation.forecast import BRIDGE, ForecastOptions, forecast_bridge
 from .generation.forecast import forecast as forecast_latents
 from .generation.guidance import Contrast, Guidance
 from .generation.render import ensemble_statistics
@@ -28,6 +29,7 @@ from .progress import Cancel, Progress, part
 from .rendering import Renderer
 from .schema import CounterfactualRequest, ForecastRequest, Reading
 
+RAW = Calibration()
 INTERVAL = (5.0, 95.0)
 """Percentiles over the samples of a forecast."""
 
@@ -85,7 +87,7 @@ def _edited_latents(
     edit_source, edit_target = run.conditions("dit", [source]), run.conditions("dit", [target])
     # Factored guidance: only what is changed is amplified, against the source's own conditions.
     contrasts = [Contrast(edit_source, Guidance(request.guidance_scale))]
-    options = EditOptions(request.strength, request.num_steps, seed=request.seed)
+    options = EditOptions(request.strength, request.num_steps, seed=request.seed, method=request.method)
     start = run.latents_tensor(bench.encoded.latents)[None]
     with torch.inference_mode():
         edited = edit_latents(
@@ -96,17 +98,21 @@ def _edited_latents(
     return result
 
 
-def forecast(bench: Bench, request: ForecastRequest, vocabularies: Vocabularies, gain: float = 1.0) -> Forecast:
-    """Move the scan to each horizon. gain: the checkpoint's calibration of the change."""
+def forecast(
+    bench: Bench, request: ForecastRequest, vocabularies: Vocabularies, calibration: Calibration = RAW
+) -> Forecast:
+    """Move the scan to each horizon. calibration: the checkpoint's own. A forecaster without context is a bridge."""
     conditions, read = forecast_conditions(request, bench.readings, vocabularies)
-    samples = _forecast_latents(bench, request, conditions, gain)
+    draw = _forecast_latents if bench.inference.reads_baseline("forecaster") else _bridge_latents
+    samples = draw(bench, request, conditions, calibration.gain)
     points = []
     for i, horizon in enumerate(request.horizons_years):
         bench.progress(0.7 + 0.2 * i / len(samples), f"Rendering {horizon:g} years")
         _check(bench)
-        points.append(_point(bench, request, horizon, samples[i]))
+        points.append(_point(bench, request, horizon, samples[i], calibration))
     return Forecast(
-        tuple(points), tuple(bench.read(bench.encoded.latents)), conditions, read, _uncertainty(bench, request, samples)
+        tuple(points), tuple(bench.read(bench.encoded.latents)), conditions, read,
+        _uncertainty(bench, request, samples), calibration,
     )
 
 
@@ -122,8 +128,6 @@ def _forecast_latents(
     def at(horizons: Sequence[float]) -> Any:
         return run.conditions("forecaster", [{**conditions, "horizon_years": h} for h in horizons])
 
-    if not run.reads_baseline("forecaster"):
-        return _bridge_latents(bench, request, baseline, at)
     guidance = Guidance(request.guidance_scale)
     options = ForecastOptions(request.samples, request.num_steps, request.seed, gain=gain, guidance=guidance)
     with torch.inference_mode():
@@ -136,34 +140,59 @@ def _forecast_latents(
     return latents
 
 
-def _bridge_latents(bench: Bench, request: ForecastRequest, baseline: Any, at: Any) -> np.ndarray:
-    """The paper's preset, which is deterministic: the same latents for every sample."""
+def _bridge_latents(
+    bench: Bench, request: ForecastRequest, conditions: dict[str, Any], gain: float
+) -> np.ndarray:
+    """The paper's forecast: latents (H,1,N,C), float32; deterministic, so that one sample is all there is."""
     import torch
 
     run = bench.inference
+    baseline = run.latents_tensor(bench.encoded.latents)
+
+    def at(horizons: Sequence[float]) -> Any:
+        return run.conditions("forecaster", [{**conditions, "horizon_years": h} for h in horizons])
+
+    options = dataclasses.replace(BRIDGE, num_steps=request.num_steps, gain=gain)
     with torch.inference_mode():
         result = forecast_bridge(
-            run.velocity("forecaster"), baseline, request.horizons_years, at,
+            run.velocity("forecaster"), baseline, request.horizons_years, at, options,
             progress=part(bench.progress, 0.0, 0.7), cancel=bench.cancel,
         )
-    return np.repeat(result.cpu().numpy(), request.samples, axis=1)
+    latents: np.ndarray = result.cpu().numpy()
+    return latents
 
 
-def _point(bench: Bench, request: ForecastRequest, horizon: float, samples: np.ndarray) -> ForecastPoint:
+def _point(
+    bench: Bench, request: ForecastRequest, horizon: float, samples: np.ndarray, calibration: Calibration
+) -> ForecastPoint:
     mean = bench.encoded.latents if horizon == 0 else samples.mean(axis=0)
+    readings = tuple(bench.read(mean))
+    found = _spread(bench, samples)
+    spread = {
+        r.task: calibration.widen(r.task, r.value, found[r.task])
+        for r in readings if r.task in found and isinstance(r.value, float)
+    }
+    raw, raw_spread = readings, spread
+    if not calibration.is_raw:
+        untouched = bench.encoded.latents + (samples - bench.encoded.latents) / np.float32(calibration.gain)
+        raw, raw_spread = tuple(bench.read(untouched.mean(axis=0))), _spread(bench, untouched)
+    return ForecastPoint(horizon, bench.render(mean, request.rendering), mean, readings, spread, raw, raw_spread)
+
+
+def _spread(bench: Bench, samples: np.ndarray) -> dict[str, tuple[float, float]]:
+    """By task of a number: 5-95 % of what the probes read in samples (S,N,C)."""
     values: dict[str, list[float]] = {}
     for sample in samples:
         for reading in bench.read(sample):
             if isinstance(reading.value, float):
                 values.setdefault(reading.task, []).append(reading.value)
-    spread = {task: _percentiles(v) for task, v in values.items()}
-    return ForecastPoint(horizon, bench.render(mean, request.rendering), mean, tuple(bench.read(mean)), spread)
+    return {task: _percentiles(v) for task, v in values.items()}
 
 
 def _uncertainty(bench: Bench, request: ForecastRequest, samples: np.ndarray) -> Uncertainty | None:
     """The spread at the furthest horizon: the one map that costs a decoding of every sample."""
     furthest = int(np.argmax(np.abs(request.horizons_years)))
-    if not request.uncertainty or request.samples < 2 or request.horizons_years[furthest] == 0:
+    if not request.uncertainty or samples.shape[1] < 2 or request.horizons_years[furthest] == 0:
         return None
 
     def decoded() -> Any:

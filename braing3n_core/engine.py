@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .calibration import Calibration
 from .capabilities import describe, vocabularies_of
 from .checking import check_options, check_request
 from .loading import Parts
@@ -133,8 +134,8 @@ class Engine:
 
         known = vocabularies_of(self.parts, "forecaster")
         check_request(request, known)
-        gain = float(self.parts.checkpoint("forecaster").metrics.get("gain", 1.0))
-        return forecast(self._bench(encoded, progress, cancel), request, known, gain)
+        calibration = Calibration.of(self.parts.checkpoint("forecaster").metrics)
+        return forecast(self._bench(encoded, progress, cancel), request, known, calibration)
 
     def generate(
         self, request: GenerateRequest, *, progress: Progress = silent, cancel: Cancel | None = None

@@ -5,11 +5,12 @@ Legend: N = 1200 tokens, C latent channels, D encoder width, S samples. Native: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .calibration import Calibration
 from .schema import Conditions, Effect, Reading
 
 if TYPE_CHECKING:
@@ -68,13 +69,18 @@ class Counterfactual:
 
 @dataclass(frozen=True, eq=False)
 class ForecastPoint:
-    """The scan at one horizon. latents (N,C): the ensemble's mean. readings: on the mean; spread: 5-95 % by task."""
+    """The scan at one horizon. latents (N,C): the ensemble's mean. readings: on the mean; spread: 5-95 % by task.
+
+    Both are calibrated where the checkpoint knows how; raw and raw_spread are the same without it.
+    """
 
     horizon_years: float
     rendered: Rendered
     latents: np.ndarray
     readings: tuple[Reading, ...]
     spread: dict[str, tuple[float, float]]
+    raw: tuple[Reading, ...] = ()
+    raw_spread: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +101,7 @@ class Forecast:
     conditions: dict[str, str | float | None]
     read: tuple[str, ...]
     uncertainty: Uncertainty | None = None
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,11 +82,13 @@ class LinearProbe:
 
 @dataclass(frozen=True)
 class Familiarity:
-    """How far features lie from the training data: whitened distance in a principal subspace, and off it.
+    """How far features lie from the training data: Mahalanobis distance in a principal subspace, and distance off it.
 
-    features: one of :data:`FEATURES`. mean: (F,). components: (R,F) orthonormal. scales: (R,) standard deviations.
+    features: one of :data:`FEATURES`. mean: (F,). components: (R,F) orthonormal. scales: (R,) standard deviations,
+    shrunk towards their common value.
     residual_scale: root mean square distance from the subspace of held-out training scans.
     limit: the 99th percentile of the distance of held-out training scans.
+    quantiles: (Q,) of that distance from 0 to 100 %, evenly; None in checkpoints that do not have them.
     """
 
     features: str
@@ -95,6 +97,7 @@ class Familiarity:
     scales: np.ndarray
     residual_scale: float
     limit: float
+    quantiles: np.ndarray | None = None
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Distance (...) of features (..., F); about 1.4 for a typical scan (two unit terms)."""
@@ -106,6 +109,12 @@ class Familiarity:
     def score(self, features: np.ndarray) -> np.ndarray:
         """Distance in units of the limit: above 1.0 is out of distribution."""
         return self.distance(features) / self.limit
+
+    def percentile(self, distance: float) -> float | None:
+        """Percent of the held-out training scans that lie nearer than ``distance``; None where it is not known."""
+        if self.quantiles is None:
+            return None
+        return float(np.interp(distance, self.quantiles, np.linspace(0, 100, len(self.quantiles))))
 
 
 @dataclass(frozen=True)
@@ -124,11 +133,16 @@ class ProbePanel:
             "latents": np.asarray(latents, dtype=np.float32).reshape(-1),
             "embedding": np.asarray(embedding, dtype=np.float32).reshape(-1),
         }
-        ood = 0.0
+        far: dict[str, Any] = {}
         if self.familiarity is not None:
-            ood = float(self.familiarity.score(features[self.familiarity.features]))
+            distance = float(self.familiarity.distance(features[self.familiarity.features]))
+            score = distance / self.familiarity.limit
+            far = {
+                "ood_score": score, "in_distribution": score <= 1.0,
+                "ood_percentile": self.familiarity.percentile(distance),
+            }
         return [
-            dataclasses.replace(probe.read(features[probe.features]), ood_score=ood, in_distribution=ood <= 1.0)
+            dataclasses.replace(probe.read(features[probe.features]), **far)
             for probe in self.probes
             if modality is None or not probe.modalities or modality in probe.modalities
         ]
@@ -156,7 +170,9 @@ class ProbePanel:
             _pack(arrays, "familiarity.mean", model.mean[None])
             _pack(arrays, "familiarity.components", model.components)
             arrays["familiarity.scales"] = model.scales.astype(np.float32)
-            config["familiarity"] = _plain(model, "mean", "components", "scales")
+            if model.quantiles is not None:
+                arrays["familiarity.quantiles"] = model.quantiles.astype(np.float32)
+            config["familiarity"] = _plain(model, "mean", "components", "scales", "quantiles")
         return config, arrays
 
     @classmethod
@@ -169,6 +185,7 @@ class ProbePanel:
                 model = Familiarity(
                     **model, mean=_unpack(arrays, "familiarity.mean")[0], scales=arrays["familiarity.scales"],
                     components=_unpack(arrays, "familiarity.components"),
+                    quantiles=arrays.get("familiarity.quantiles"),
                 )
         except (KeyError, TypeError) as error:
             raise CheckpointError("probe.checkpoint", f"The probes lack or do not know {error}.", "Fit them again.") \

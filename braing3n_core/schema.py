@@ -23,6 +23,8 @@ IDH1: tuple[str, ...] = ("wildtype", "mutant")
 STAGES: tuple[str, ...] = ("dicom", "native", "defaced", "stripped", "bias-corrected", "registered")
 BRAIN_BACKENDS: tuple[str, ...] = ("hd-bet", "mindgrab", "template", "mask", "none")
 RENDERINGS: tuple[str, ...] = ("residual", "full")
+SAMPLERS: tuple[str, ...] = ("euler", "midpoint", "heun", "ab2", "fireflow")
+EDIT_METHODS: tuple[str, ...] = ("flowedit", "midpoint", "fireflow", "sdedit")
 AGE_RANGE_YEARS: tuple[float, float] = (5.0, 98.0)  # the corpus of the paper, Appendix A
 CDR_VALUES: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 3.0)
 
@@ -99,10 +101,12 @@ class ReconstructRequest(Request):
 
 @dataclass(frozen=True)
 class CounterfactualRequest(Request):
-    """Edit the scan's conditions (FlowEdit). ``target`` holds only the conditions to change; ``source`` what is known.
+    """Edit the scan's conditions. ``target`` holds only the conditions to change; ``source`` what is known.
 
     guidance_scale: factor on each changed condition (1 is off). strength: share of the path that is edited, 0..1.
     rendering: ``residual`` keeps the patient's own voxels and adds the decoded change, ``full`` is the decoded volume.
+    method: one of :data:`EDIT_METHODS`. ``flowedit`` needs no inversion; ``midpoint`` and ``fireflow`` carry the scan
+    to noise and back; ``sdedit`` adds noise and removes it, and at strength 1 keeps nothing of the scan.
     """
 
     target: Conditions = field(default_factory=Conditions)
@@ -111,6 +115,7 @@ class CounterfactualRequest(Request):
     strength: float = 1.0
     num_steps: int = 12
     rendering: str = "residual"
+    method: str = "flowedit"
 
 
 @dataclass(frozen=True)
@@ -135,13 +140,20 @@ class ForecastRequest(Request):
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """Draw new brains from noise under the given conditions."""
+    """Draw new brains from noise under the given conditions.
+
+    sampler: one of :data:`SAMPLERS`; the paper's is ``euler`` in 50 steps. guidance_interval: times from 0 (noise) to 1
+    (brain) in which guidance acts. zero_star: CFG-Zero* guidance.
+    """
 
     conditions: Conditions = field(default_factory=Conditions)
     count: int = 1
     seed: int = 0
     guidance_scale: float = 1.5
     num_steps: int = 25
+    sampler: str = "ab2"
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    zero_star: bool = False
 
 
 REQUESTS: dict[str, type] = {
@@ -162,7 +174,8 @@ class Reading:
 
     value: number (with unit) or class. interval: (low, high) at ``level`` for regressions, None for classes.
     probabilities: by class for classifications. quality: metric, value and the data it was measured on.
-    in_distribution: whether the scan resembles the training data; ood_score: 1.0 is the limit.
+    in_distribution: whether the scan resembles the training data; ood_score: 1.0 is the limit; ood_percentile: share of
+    training scans, each left out of its own model, that lie nearer (0-100; None where the checkpoint does not know).
     """
 
     task: str
@@ -174,17 +187,22 @@ class Reading:
     quality: dict[str, Any] = field(default_factory=dict)
     in_distribution: bool = True
     ood_score: float = 0.0
+    ood_percentile: float | None = None
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one probe reads before and after an edit. asked: whether the edit was asked to change this variable."""
+    """What one probe reads before and after an edit. asked: whether the edit was asked to change this variable.
+
+    drift: change of the value in ``unit``; of a classification the largest change of a class's probability, signed.
+    """
 
     task: str
     before: float | str
     after: float | str
     unit: str = ""
     asked: bool = False
+    drift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -269,12 +287,18 @@ def _build(cls: type, data: dict[str, Any]) -> Any:
                 f"{nearest(key, known)}Known fields: {', '.join(known)}.",
             )
     values = {k: _build(_NESTED[k], v) if k in _NESTED and isinstance(v, dict) else v for k, v in data.items()}
-    if isinstance(values.get("horizons_years"), list):
-        values["horizons_years"] = tuple(float(h) for h in values["horizons_years"])
+    for name in ("horizons_years", "guidance_interval"):
+        if isinstance(values.get(name), list):
+            values[name] = tuple(_number(v) for v in values[name])
     try:
         return cls(**values)
     except TypeError as error:
         raise RequestError("request.fields", f"{cls.__name__}: {error}.", "Give every required field.") from error
+
+
+def _number(value: Any) -> Any:
+    """JSON's whole numbers as floats; anything else is left for the check to refuse."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def result_from_dict(data: dict[str, Any]) -> Result:

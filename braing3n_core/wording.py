@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .schema import Reading
+from .schema import Effect, Reading
 
 
 def number(value: float | str, unit: str = "") -> str:
@@ -42,5 +42,16 @@ def quality_line(quality: dict[str, Any]) -> str:
 
 
 def familiar_text(reading: Reading) -> str:
-    """Whether the scan resembles the training data, with the score and its limit."""
-    return f"{'yes' if reading.in_distribution else 'NO'} ({reading.ood_score:.2f}, limit 1)"
+    """Whether the scan resembles the training data, with the score, its limit and the percentile where it is known."""
+    word = "yes" if reading.in_distribution else "NO"
+    rank = "" if reading.ood_percentile is None else f", further than {reading.ood_percentile:.0f} % of training"
+    return f"{word} ({reading.ood_score:.2f}, limit 1{rank})"
+
+
+def drift_text(effect: Effect) -> str:
+    """How far an edit moved a reading: a change in the variable's unit, or of a probability."""
+    if effect.drift is None:
+        return ""
+    if isinstance(effect.before, str):
+        return f"{effect.drift:+.3f} in probability"
+    return f"{effect.drift:+.2f} {effect.unit}".strip()

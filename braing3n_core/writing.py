@@ -46,9 +46,13 @@ def write_reconstruction(folder: OutputFolder, outcome: Reconstruction) -> None:
 
 
 def write_counterfactual(folder: OutputFolder, outcome: Counterfactual) -> None:
-    """The edited scan and its difference in both grids."""
+    """The edited scan and its difference in both grids, and ``effects.json``: every probe before and after."""
     conditions = {"source": outcome.source.known(), "target": outcome.target.known(), "read": list(outcome.read)}
     _write_rendered(folder, outcome.rendered, "counterfactual", "The input edited.", None, {"Conditions": conditions})
+    folder.json("effects.json", "effects", {
+        "conditions": conditions, "effects": [dataclasses.asdict(effect) for effect in outcome.effects],
+        "drift": "change of the value; of classes the largest change of a probability, signed",
+    })
 
 
 def write_forecast(folder: OutputFolder, outcome: Forecast) -> None:
@@ -67,29 +71,34 @@ def write_forecast(folder: OutputFolder, outcome: Forecast) -> None:
 
 
 def write_generated(folder: OutputFolder, outcome: Generated) -> None:
-    """The drawn brains on the atlas grid, numbered from 1."""
+    """The drawn brains on the atlas grid and their latents (N,C), numbered from 1."""
     stem = folder.stem
     for number, volume in enumerate(outcome.volumes, start=1):
         folder.stem = f"{stem}{number:02d}"
         output = Output("generated", "", "SRI24", synthetic=True)
         folder.image(volume, output, "generated", "A brain drawn from noise.", Units="arbitrary", Sample=number)
+        folder.arrays("latents", "latents", {"latents": outcome.latents[number - 1].astype("float16")})
     folder.stem = stem
     samples = [[dataclasses.asdict(r) for r in readings] for readings in outcome.readings]
     folder.json("probes.json", "readings", {"samples": samples})
 
 
 def trajectory(outcome: Forecast) -> dict[str, Any]:
-    """Per horizon the probes' readings on the mean forecast, and the 5-95 % interval over the samples."""
+    """Per horizon the probes' readings on the mean forecast and the 5-95 % interval over the samples.
+
+    ``readings`` are calibrated where the checkpoint is; ``raw`` are what the forecaster says by itself.
+    """
     return {
         "conditions": outcome.conditions, "read_from_probes": list(outcome.read), "interval_percent": [5, 95],
-        "baseline": {r.task: _value(r) for r in outcome.baseline},
+        "calibration": outcome.calibration.to_dict(), "baseline": {r.task: _value(r) for r in outcome.baseline},
         "horizons": [_row(point) for point in outcome.points],
     }
 
 
 def _row(point: ForecastPoint) -> dict[str, Any]:
     readings = {r.task: {**_value(r), "interval": point.spread.get(r.task)} for r in point.readings}
-    return {"horizon_years": point.horizon_years, "readings": readings}
+    raw = {r.task: {**_value(r), "interval": point.raw_spread.get(r.task)} for r in point.raw}
+    return {"horizon_years": point.horizon_years, "readings": readings, "raw": raw}
 
 
 def _value(reading: Reading) -> dict[str, Any]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 SEED = 2025
+QUANTILES = 201
+"""Of the distance of held-out scans, from which a new scan gets its percentile."""
 # Penalties relative to the mean squared norm of a centred scan, so that one grid serves any features.
 ALPHAS: tuple[float, ...] = tuple(float(10.0**e) for e in np.arange(-4, 2.01, 0.5))
 INVERSE_PENALTIES: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -151,17 +153,36 @@ def log_loss(logits: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> 
 def fit_familiarity(
     data: Design | np.ndarray, groups: np.ndarray, features: str = "latents", components: int = 16
 ) -> Familiarity:
-    """The model of what training scans look like; its limit is the 99th percentile of scans held out by subject."""
+    """The model of what training scans look like; limit and quantiles are of scans held out by subject."""
     data = data if isinstance(data, Design) else Design.of(data)
     held_out = [_held_out(data, train, test, components) for train, test in _folds(groups)]
     off = float(np.sqrt(np.mean(np.concatenate([outside for _, outside in held_out]))))
     within = np.concatenate([inside for inside, _ in held_out])
     outside = np.concatenate([outside for _, outside in held_out])
-    limit = float(np.quantile(np.sqrt(within + outside / off**2), 0.99))
+    distance = np.sqrt(within + outside / off**2)
     values, vectors = _top(data.gram, components)
     axes, mean = _to_features(data.features, (vectors / np.sqrt(values)).T)
-    scales = np.sqrt(values / len(data.gram))
-    return Familiarity(features, mean.astype(np.float32), axes, scales, off, limit)
+    scales = np.sqrt(shrunk(values / len(data.gram), data.gram))
+    return Familiarity(
+        features, mean.astype(np.float32), axes, scales, off, float(np.quantile(distance, 0.99)),
+        np.quantile(distance, np.linspace(0, 1, QUANTILES)),
+    )
+
+
+def shrunk(variances: np.ndarray, gram: np.ndarray) -> np.ndarray:
+    """Variances (R,) of leading components shrunk towards their mean by the share of Ledoit and Wolf (2004).
+
+    The share is that of the covariance of the scans' R leading scores, from the centred Gram matrix (n,n): few scans
+    make the largest variances too large and the smallest too small, and a distance divides by them.
+    """
+    count, size = len(gram), len(variances)
+    values, vectors = _top(gram, size)
+    scores = vectors * np.sqrt(values)
+    spread = values / count
+    off_target = float(np.square(spread - spread.mean()).sum())
+    noise = float((np.square(scores).sum(1) ** 2).sum() / count**2 - np.square(spread).sum() / count)
+    share = min(max(noise / off_target, 0.0), 1.0) if off_target > 0 else 1.0
+    return np.asarray((1 - share) * variances + share * variances.mean())
 
 
 def regression_probe(task: str, features: str, fit: LinearFit, y: np.ndarray, **rest: Any) -> LinearProbe:
@@ -290,10 +311,10 @@ def _top(gram: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _held_out(data: Design, train: np.ndarray, test: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray]:
     """Of held-out scans: mean squared whitened coordinate (test,), squared distance from the subspace (test,)."""
-    values, vectors = _top(centred_gram(data.gram[np.ix_(train, train)]), components)
-    cross = _cross_gram(data.gram, train, test)
-    coordinates = cross @ (vectors / np.sqrt(values))
     inner, across = data.gram[np.ix_(train, train)], data.gram[np.ix_(test, train)]
+    centred = centred_gram(inner)
+    values, vectors = _top(centred, components)
+    coordinates = _cross_gram(data.gram, train, test) @ (vectors / np.sqrt(values))
     norms = np.diag(data.gram)[test] - 2 * across.mean(1) + inner.mean()
-    whitened = np.square(coordinates) * (len(train) / values)
+    whitened = np.square(coordinates) / shrunk(values / len(train), centred)
     return whitened.mean(1), np.maximum(norms - np.square(coordinates).sum(1), 0)

@@ -1,6 +1,9 @@
 """The forecaster: from a subject's latents to their change over a horizon (paper, section 3.4; flow of change: ADR 9).
 
     python -m training.train_forecaster training/configs/small.toml --tokenizer T --latents SET [SET...] --out RUN
+
+``[forecaster.extra] preset = "bridge"`` trains the paper's own forecaster instead: a velocity from baseline to
+follow-up, without the baseline beside it and without a prior, by which the engine knows it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from braing3n_core.checkpoint import CheckpointSpec, save_checkpoint
 from braing3n_core.errors import CheckpointError, RequestError
 from braing3n_core.probes import Familiarity, LinearProbe, ProbePanel, softmax
+from braing3n_core.schema import Reading
+from braing3n_core.wording import familiar_text
 
 RNG = np.random.default_rng(0)
 N, C, D = 20, 3, 16
@@ -108,3 +111,20 @@ def test_a_probe_whose_weights_do_not_fit_its_classes_is_refused() -> None:
         LinearProbe("disease", "classification", "latents", np.zeros((2, 5)), np.zeros(2), classes=("a", "b", "c"))
     with pytest.raises(CheckpointError, match="age"):
         LinearProbe("age", "regresion", "latents", np.zeros((1, 5)), np.zeros(1))
+
+
+def test_the_distance_of_a_scan_has_a_percentile_among_the_training_scans_where_the_checkpoint_knows_them() -> None:
+    known = dataclasses.replace(FAMILIARITY, quantiles=np.linspace(0.0, 2.5, 101))
+    panel = ProbePanel((AGE,), known)
+    at = np.eye(D)[9] * 2.0  # a distance of 1 in units of the residual
+    assert panel.read(LATENTS, at)[0].ood_percentile == pytest.approx(40.0)
+    assert panel.read(LATENTS, np.eye(D)[9] * 500)[0].ood_percentile == 100.0
+    assert PANEL.read(LATENTS, at)[0].ood_percentile is None
+    config, arrays = panel.save_arrays()
+    assert ProbePanel.from_arrays(config, arrays).read(LATENTS, at)[0].ood_percentile == pytest.approx(40.0, abs=0.1)
+
+
+def test_the_percentile_stands_in_the_words_beside_the_score() -> None:
+    reading = Reading("age", 61.0, ood_score=0.5, ood_percentile=83.4)
+    assert familiar_text(reading) == "yes (0.50, limit 1, further than 83 % of training)"
+    assert "%" not in familiar_text(dataclasses.replace(reading, ood_percentile=None))

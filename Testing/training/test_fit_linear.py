@@ -16,6 +16,7 @@ from training.fit_linear import (
     fit_temperature,
     log_loss,
     regression_probe,
+    shrunk,
 )
 
 linear_model = pytest.importorskip("sklearn.linear_model")
@@ -126,3 +127,27 @@ def test_too_few_subjects_or_a_rare_class_are_refused_in_a_sentence() -> None:
     labels[:3] = "rare"
     with pytest.raises(RequestError, match="rare"):
         fit_logistic(DESIGN, labels, SUBJECTS)
+
+
+def test_the_percentile_of_a_fresh_scan_is_spread_over_0_to_100_and_a_shifted_one_is_at_the_end() -> None:
+    model = fit_familiarity(DESIGN, SUBJECTS, components=6)
+    fresh = model.distance(_cohort(400, np.random.default_rng(3))[0])
+    ranks = [model.percentile(float(d)) for d in fresh]
+    assert 35 < np.median(ranks) < 65 and np.percentile(ranks, 10) < 25 and np.percentile(ranks, 90) > 75
+    assert model.percentile(float(model.distance(_cohort(1, np.random.default_rng(4), shift=6.0)[0])[0])) == 100
+
+
+def test_variances_of_few_scans_are_shrunk_to_their_mean_and_those_of_many_are_kept() -> None:
+    rng = np.random.default_rng(5)
+    scale = np.array([3.0, 2.0, 1.0])
+
+    def leading(count: int) -> tuple[np.ndarray, np.ndarray]:
+        scans = rng.normal(size=(count, 3)) * scale
+        scans -= scans.mean(0)
+        gram = scans @ scans.T
+        return np.linalg.eigvalsh(gram)[-3:] / count, gram
+
+    few, gram = leading(6)
+    assert np.ptp(shrunk(few, gram)) < 0.8 * np.ptp(few) and shrunk(few, gram).mean() == pytest.approx(few.mean())
+    many, gram = leading(2000)
+    np.testing.assert_allclose(shrunk(many, gram), many, rtol=0.02)

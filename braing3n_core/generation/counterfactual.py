@@ -1,9 +1,10 @@
-"""Editing a real scan's latents under changed conditions, without inversion (FlowEdit, arXiv 2412.08629).
+"""Editing a real scan's latents under changed conditions: FlowEdit (arXiv 2412.08629), which needs no inversion.
 
-Written from the equations of that paper in our direction of time. At each t the scan is noised,
-``z_src = t z + (1-t) eps``, the edit is carried to the same noise, ``z_tgt = z_src + (z_edit - z)``, and the edit moves
-with the *difference* of the two velocities: ``dz_edit/dt = E_eps[ v(z_tgt | target) - v(z_src | source) ]``.
-Where nothing is changed the difference is zero, so the scan stays what it is.
+:mod:`.inversion` holds the other ways, and :func:`counterfactual` chooses. FlowEdit is written from the equations of
+its paper in our direction of time. At each t the scan is noised, ``z_src = t z + (1-t) eps``, the edit is carried to
+the same noise, ``z_tgt = z_src + (z_edit - z)``, and the edit moves with the *difference* of the two velocities:
+``dz_edit/dt = E_eps[ v(z_tgt | target) - v(z_src | source) ]``. Where nothing is changed the difference is zero, so the
+scan stays what it is.
 
 Legend: B batch, N tokens, C latent channels.
 """
@@ -20,8 +21,10 @@ from torch import Tensor
 
 from ..errors import RequestError
 from ..progress import Cancel, Progress, silent
+from ..schema import EDIT_METHODS, nearest
 from .flow import DEFAULT_SHIFT, Velocity
-from .guidance import ConditionalVelocity, Contrast, active_contrasts, amplify, evaluate
+from .guidance import ConditionalVelocity, Contrast, active_contrasts, amplify, evaluate, guide
+from .inversion import INVERSIONS, invert_and_return, renoised
 from .sampling import integrate, noise, sample_seed, time_grid
 
 
@@ -31,6 +34,7 @@ class EditOptions:
 
     draws: noises averaged at each time (the ``n_avg`` of FlowEdit). seed: of those noises, the same for every row of a
     batch, so that a row's answer does not depend on its neighbours. shift: timestep shift of the grid.
+    method: one of :data:`braing3n_core.schema.EDIT_METHODS`. integrator: of FlowEdit and SDEdit alone.
     """
 
     strength: float = 1.0
@@ -38,11 +42,17 @@ class EditOptions:
     draws: int = 1
     seed: int = 0
     shift: float = DEFAULT_SHIFT
-    method: str = "euler"
+    method: str = "flowedit"
+    integrator: str = "euler"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.strength) and 0 <= self.strength <= 1):
             raise RequestError("edit.strength", f"strength must lie in 0..1, got {self.strength}.", "1 edits it all.")
+        if self.method not in EDIT_METHODS:
+            raise RequestError(
+                "edit.method", f"Unknown way of editing {self.method!r}.",
+                f"{nearest(self.method, EDIT_METHODS)}Known: {', '.join(EDIT_METHODS)}.",
+            )
         if self.draws < 1:
             raise RequestError("edit.draws", f"At least one noise draw is needed, got {self.draws}.", "Use 1 or more.")
 
@@ -69,7 +79,7 @@ def counterfactual(
     progress: Progress = silent,
     cancel: Cancel | None = None,
 ) -> Tensor:
-    """The latents (B,N,C) of the same brains under ``edit.target``; one call of the network per evaluation.
+    """The latents (B,N,C) of the same brains under ``edit.target``, by ``options.method``.
 
     The null edit and strength 0 return the input bit for bit. The same seed gives the same answer. Raises Cancelled.
     """
@@ -78,8 +88,15 @@ def counterfactual(
         progress(1.0, "Nothing to change")
         return latents.clone()
     times = time_grid(options.num_steps, options.shift, start=1 - options.strength)
+    if options.method == "sdedit":
+        velocity = guide(conditional, edit.target, edit.contrasts)
+        start = renoised(latents, float(times[0]), options.seed)
+        return integrate(velocity, start, times, options.integrator, progress=progress, cancel=cancel)
+    if options.method in INVERSIONS:
+        ends = (guide(conditional, edit.source), guide(conditional, edit.target, edit.contrasts))
+        return invert_and_return(ends, latents, times, options.method, progress=progress, cancel=cancel)
     velocity = edit_velocity(conditional, latents, edit, options)
-    return integrate(velocity, latents, times, options.method, progress=progress, cancel=cancel)
+    return integrate(velocity, latents, times, options.integrator, progress=progress, cancel=cancel)
 
 
 def edit_velocity(

@@ -7,7 +7,10 @@ All guidance here has one form, ``v = v_c + sum_i (s_i - 1) (v_c - v_without_i)`
 * without = all conditions null: classifier-free guidance, ``v_null + s (v_c - v_null)``;
 * without = only the intervened conditions replaced (by null or by the source's values): factored guidance, which
   amplifies what is changed and leaves the rest alone;
-* several contrasts: one scale per condition.
+* several contrasts: one scale per condition;
+* CFG-Zero* (arXiv 2503.18886, ``zero_star``): v_without is first scaled, sample by sample, to where it comes nearest
+  to v_c, so that guidance amplifies a direction and not a difference of lengths; and the velocity of a first share
+  of the time may be zero, where a guided velocity is least to be trusted (``still_until`` of :func:`guide`).
 
 A scale of 1 is off and costs nothing. All channels are guided.
 """
@@ -31,10 +34,14 @@ g-th governs rows g*B..(g+1)*B. What a condition batch is, only the model knows.
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly, and when. scale: 1 is off. interval: times [lo, hi] in which it acts; outside the scale is 1."""
+    """How strongly, and when. scale: 1 is off. interval: times [lo, hi] in which it acts; outside the scale is 1.
+
+    zero_star: scale the contrast by least squares first (CFG-Zero*).
+    """
 
     scale: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
+    zero_star: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.interval
@@ -56,17 +63,23 @@ class Contrast:
     guidance: Guidance = field(default_factory=Guidance)
 
 
-def guide(conditional: ConditionalVelocity, cond: Any, contrasts: Sequence[Contrast] = ()) -> Velocity:
+def guide(
+    conditional: ConditionalVelocity, cond: Any, contrasts: Sequence[Contrast] = (), still_until: float = 0.0
+) -> Velocity:
     """A velocity under ``cond``, amplified along each contrast; one call of the network per evaluation.
 
+    still_until: before this time the velocity is zero and nothing is evaluated (0 is off).
     The returned velocity expects one time for the whole batch, as the integrators give it.
     """
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         time = float(t[0])
+        if time < still_until:
+            return torch.zeros_like(x)
         active = active_contrasts(contrasts, time)
         v, *without = evaluate(conditional, t, [(x, cond), *((x, c.without) for c in active)])
-        return amplify(v, [(w, c.guidance.at(time)) for w, c in zip(without, active, strict=True)])
+        ends = [closest(v, w) if c.guidance.zero_star else w for w, c in zip(without, active, strict=True)]
+        return amplify(v, [(w, c.guidance.at(time)) for w, c in zip(ends, active, strict=True)])
 
     return velocity
 
@@ -81,6 +94,14 @@ def evaluate(conditional: ConditionalVelocity, t: Tensor, groups: Sequence[tuple
     x = torch.cat([x for x, _ in groups]) if len(groups) > 1 else groups[0][0]
     velocities = conditional(x, t.repeat(len(groups)), [cond for _, cond in groups])
     return list(velocities.chunk(len(groups)))
+
+
+def closest(v: Tensor, without: Tensor) -> Tensor:
+    """``a without`` (B,N,C) with the a of each row that makes it closest to ``v``: ``<v, w> / <w, w>``; 0 stays 0."""
+    dims = tuple(range(1, v.ndim))
+    square = without.square().sum(dims, keepdim=True)
+    tiny = torch.finfo(square.dtype).tiny
+    return without * ((v * without).sum(dims, keepdim=True) / square.clamp_min(tiny))
 
 
 def amplify(v: Tensor, contrasts: Sequence[tuple[Tensor, float]]) -> Tensor:

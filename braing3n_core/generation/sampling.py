@@ -30,8 +30,8 @@ def integrate(
     """Carry ``x`` (B,N,C) along ``velocity`` from ``times[0]`` to ``times[-1]``; returns (B,N,C).
 
     times: at least two knots, increasing or decreasing. method: one of :data:`METHODS`. The paper uses ``euler``;
-    ``ab2`` has second order at the same one evaluation per step. Raises RequestError for a bad method or grid and
-    Cancelled between steps.
+    ``ab2`` and ``fireflow`` have second order at one evaluation per step. Raises RequestError for a bad
+    method or grid and Cancelled between steps.
     """
     knots = _checked_knots(times)
     step = _STEPPERS[_checked_method(method)](velocity)
@@ -55,7 +55,9 @@ def time_grid(num_steps: int, shift: float = 1.0, start: float = 0.0, stop: floa
 
 def evaluations(method: str, num_steps: int) -> int:
     """How many evaluations of the velocity ``num_steps`` steps of ``method`` cost."""
-    return num_steps * (2 if _checked_method(method) in ("midpoint", "heun") else 1)
+    if _checked_method(method) == "fireflow":
+        return num_steps + 1
+    return num_steps * (2 if method in ("midpoint", "heun") else 1)
 
 
 def sample_seed(seed: int, *indices: int) -> int:
@@ -132,8 +134,25 @@ def _ab2(velocity: Velocity) -> _Step:
     return step
 
 
+def _fireflow(velocity: Velocity) -> _Step:
+    """The midpoint rule, its half step taken with the slope of the midpoint before (FireFlow, arXiv 2412.07517).
+
+    That slope is off by O(h), the midpoint by O(h^2), the step by O(h^3): second order for one evaluation a step, and
+    one more at the start.
+    """
+    before: list[Tensor] = []
+
+    def step(x: Tensor, t: float, t_next: float) -> Tensor:
+        h = t_next - t
+        slope = before[0] if before else velocity(x, _batch_time(x, t))
+        before[:] = [velocity(x + 0.5 * h * slope, _batch_time(x, t + 0.5 * h))]
+        return x + h * before[0]
+
+    return step
+
+
 _STEPPERS: dict[str, Callable[[Velocity], _Step]] = {
-    "euler": _euler, "midpoint": _midpoint, "heun": _heun, "ab2": _ab2,
+    "euler": _euler, "midpoint": _midpoint, "heun": _heun, "ab2": _ab2, "fireflow": _fireflow,
 }
 METHODS: tuple[str, ...] = tuple(_STEPPERS)
 

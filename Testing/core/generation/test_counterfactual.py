@@ -10,8 +10,12 @@ from torch import Tensor
 
 from braing3n_core.errors import Cancelled, RequestError
 from braing3n_core.generation.counterfactual import Edit, EditOptions, counterfactual
+from braing3n_core.generation.flow import LinearPath
 from braing3n_core.generation.guidance import Contrast, Guidance
+from braing3n_core.generation.inversion import INVERSIONS, renoised
+from braing3n_core.generation.sampling import noise
 from braing3n_core.progress import Cancel
+from braing3n_core.schema import EDIT_METHODS
 
 STD = 0.5
 
@@ -102,3 +106,58 @@ def test_impossible_options_are_refused_and_an_edit_can_be_cancelled() -> None:
     cancel.cancel()
     with pytest.raises(Cancelled):
         counterfactual(_conditional, _latents(), Edit(SOURCE, TARGET), cancel=cancel)
+
+
+@pytest.mark.parametrize("method", EDIT_METHODS)
+def test_unchanged_conditions_return_the_scan_bit_for_bit_by_every_method(method: str) -> None:
+    z = _latents()
+    assert torch.equal(counterfactual(_conditional, z, Edit(SOURCE, SOURCE), EditOptions(method=method)), z)
+
+
+@pytest.mark.parametrize("method", INVERSIONS)
+def test_an_inversion_moves_a_scan_by_the_difference_of_the_populations_and_equal_conditions_by_nothing(
+    method: str,
+) -> None:
+    z, options = _latents(), EditOptions(num_steps=40, shift=1.0, method=method)
+    edited = counterfactual(_conditional, z, Edit(SOURCE, TARGET), options)
+    torch.testing.assert_close(edited, z + (TARGET - SOURCE), atol=0.01, rtol=0)
+    assert torch.equal(counterfactual(_conditional, z, Edit(SOURCE, SOURCE.clone()), options), z)
+
+
+@pytest.mark.parametrize("method", ["flowedit", *INVERSIONS])
+def test_there_and_back_again_leaves_under_a_tenth_of_the_edit(method: str) -> None:
+    z, options = _latents(), EditOptions(num_steps=12, method=method)
+    edited = counterfactual(_conditional, z, Edit(SOURCE, TARGET), options)
+    back = counterfactual(_conditional, edited, Edit(TARGET, SOURCE), options)
+    assert (back - z).norm() < 0.1 * (edited - z).norm()
+
+
+@pytest.mark.parametrize("method", INVERSIONS)
+def test_an_inversion_may_stop_before_the_noise_and_edits_less(method: str) -> None:
+    z = _latents()
+    halfway, whole = (
+        counterfactual(_conditional, z, Edit(SOURCE, TARGET), EditOptions(s, 20, method=method)) for s in (0.5, 1.0)
+    )
+    assert 0 < (halfway - z).norm() < (whole - z).norm()
+
+
+def test_sdedit_mixes_the_scan_with_noise_on_the_path_that_the_model_knows() -> None:
+    z = _latents()
+    expected = LinearPath().at(noise(z.shape[1:], 3).expand_as(z), z, torch.full((3,), 0.7)).x_t
+    torch.testing.assert_close(renoised(z, 0.7, 3), expected)
+
+
+def test_sdedit_ends_in_the_target_population_and_keeps_less_of_the_scan_the_stronger_it_is() -> None:
+    z = SOURCE + STD * torch.randn(4, 400, 2, generator=torch.Generator().manual_seed(0))
+    ends = [
+        counterfactual(_conditional, z, Edit(SOURCE, TARGET), EditOptions(s, 60, shift=1.0, method="sdedit"))
+        for s in (0.3, 1.0)
+    ]
+    assert ends[1].mean((0, 1)) == pytest.approx(TARGET.flatten(), abs=0.1)
+    kept = [torch.corrcoef(torch.stack([e[0, :, 0], z[0, :, 0]]))[0, 1].item() for e in ends]
+    assert kept[0] > 0.5 > abs(kept[1])
+
+
+def test_an_unknown_way_of_editing_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(RequestError, match="'fireflow'"):
+        EditOptions(method="firefly")

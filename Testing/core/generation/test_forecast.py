@@ -122,3 +122,21 @@ def test_a_bridge_integrates_its_own_noiseless_path_to_the_follow_up() -> None:
     point = BridgePath(sigma=0.5).at(BASELINE[None], follow_up[None], torch.tensor([0.4]))
     result = forecast_bridge(lambda x, t, c: point.dx_t * (torch.cat(list(c)) / 4.0), BASELINE, [4.0], _conditions)
     torch.testing.assert_close(result[0, 0], follow_up, atol=1e-5, rtol=0)
+
+
+def test_a_sample_is_one_smooth_trajectory_because_its_horizons_share_their_noise() -> None:
+    def ageing(x: Tensor, t: Tensor, conds: Sequence[Tensor]) -> Tensor:
+        """A change whose mean and spread both depend on the horizon, smoothly."""
+        mean = torch.cat(list(conds)).to(x).tanh()
+        return _conditional(x - mean, t, conds) * (1 + 0.2 * mean)
+
+    horizons = [0.5 * i for i in range(-8, 9)]
+    options = ForecastOptions(samples=6, seed=2)
+    path = forecast(ageing, BASELINE, horizons, _conditions, options) - BASELINE  # (H,S,N,C)
+    steps, bends = path.diff(dim=0), path.diff(n=2, dim=0)
+    assert bends.abs().max() < 0.25 * steps.abs().max()
+    other = forecast(ageing, BASELINE, horizons, _conditions, ForecastOptions(samples=6, seed=3)) - BASELINE
+    mixed = torch.where(torch.arange(17).reshape(-1, 1, 1, 1) % 2 == 0, path, other)
+    assert mixed.diff(n=2, dim=0).abs().max() > 3 * bends.abs().max()
+    deviation = (path - path.mean(1, keepdim=True))[9:].flatten(1)
+    assert torch.corrcoef(deviation)[0].min() > 0.95

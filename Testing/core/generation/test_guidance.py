@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from braing3n_core.errors import RequestError
-from braing3n_core.generation.guidance import Contrast, Guidance, evaluate, guide
+from braing3n_core.generation.guidance import Contrast, Guidance, closest, evaluate, guide
 
 
 class _Network:
@@ -80,3 +80,28 @@ def test_groups_keep_their_own_latents_and_conditions() -> None:
 def test_an_interval_outside_the_unit_interval_is_refused(interval: tuple[float, float]) -> None:
     with pytest.raises(RequestError, match="interval"):
         Guidance(2.0, interval)
+
+
+def test_zero_star_amplifies_what_is_left_of_the_velocity_after_the_best_multiple_of_the_null() -> None:
+    v, w = torch.tensor([[[3.0], [4.0]], [[1.0], [0.0]]]), torch.tensor([[[2.0], [0.0]], [[0.0], [5.0]]])
+    torch.testing.assert_close(closest(v, w), torch.tensor([[[3.0], [0.0]], [[0.0], [0.0]]]))
+
+    def network(x: Tensor, t: Tensor, conds: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(conds))
+
+    x, t = torch.zeros(2, 2, 1), torch.full((2,), 0.5)
+    guided = guide(network, v, [Contrast(w, Guidance(2.0, zero_star=True))])(x, t)
+    torch.testing.assert_close(guided, torch.tensor([[[3.0], [8.0]], [[2.0], [0.0]]]))
+
+
+def test_zero_star_does_nothing_where_the_null_is_a_multiple_of_the_velocity_and_survives_a_null_of_zero() -> None:
+    v = torch.randn(2, 3, 1, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(closest(v, 7 * v), v)
+    assert torch.equal(closest(v, torch.zeros_like(v)), torch.zeros_like(v))
+
+
+def test_the_first_share_of_the_time_can_stand_still_and_costs_nothing() -> None:
+    network = _Network()
+    velocity = guide(network, COND, still_until=0.1)
+    assert not velocity(X, torch.full((2,), 0.05)).any() and not network.rows
+    assert velocity(X, torch.full((2,), 0.1)).any()

@@ -21,8 +21,9 @@ from braing3n_core.generation.sampling import (
     time_grid,
 )
 from braing3n_core.progress import Cancel
+from braing3n_core.schema import SAMPLERS
 
-ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "ab2": 2}
+ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "ab2": 2, "fireflow": 2}
 
 
 def _gaussian_velocity(mean: float, std: float) -> Velocity:
@@ -48,18 +49,22 @@ def test_a_gaussian_flows_to_a_gaussian_by_its_exact_map(method: str) -> None:
 @pytest.mark.parametrize("shift", [1.0, DEFAULT_SHIFT])
 def test_the_error_shrinks_with_the_order_of_the_method_on_even_and_uneven_grids(method: str, shift: float) -> None:
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        return torch.cos(3 * t).reshape(-1, 1, 1) * x
+        return (1 + t.square()).reshape(-1, 1, 1) * x
 
     x = torch.tensor([[[1.5]]], dtype=torch.float64)
-    truth = 1.5 * math.exp(math.sin(3) / 3)
+    truth = 1.5 * math.exp(4 / 3)
     errors = [abs(integrate(velocity, x, time_grid(n, shift), method).item() - truth) for n in (160, 320)]
-    assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDERS[method], abs=0.2)
+    assert ORDERS[method] - 0.2 < math.log2(errors[0] / errors[1]) < ORDERS[method] + 0.5
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_constant_velocity_is_integrated_exactly(method: str) -> None:
     end = integrate(lambda x, t: torch.full_like(x, 3.0), torch.zeros(2, 3, 4), time_grid(7, DEFAULT_SHIFT), method)
     torch.testing.assert_close(end, torch.full((2, 3, 4), 3.0))
+
+
+def test_faces_offer_the_integrators_that_there_are() -> None:
+    assert SAMPLERS == METHODS
 
 
 @pytest.mark.parametrize("method", ["midpoint", "heun"])

@@ -1,0 +1,66 @@
+"""Gain and spread are recovered from ensembles whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from braing3n_core.calibration import Calibration
+from training.calibrate_forecaster import ANCHOR, Reads, calibrate, coverage, fit_gain, fit_spread
+
+SUBJECTS = np.repeat(np.arange(300), 2)
+
+
+def _reads(shrink: float, confidence: float, seed: int = 0) -> Reads:
+    """Ensembles that forecast ``shrink`` of the true change, ``confidence`` times too narrow for their error."""
+    rng = np.random.default_rng(seed)
+    count = len(SUBJECTS)
+    baseline, change, error = rng.normal(30, 8, count), rng.normal(3, 4, count), rng.normal(0, 1, count)
+    samples = (change - error)[:, None] + rng.normal(0, 1 / confidence, (count, 16))
+    follow_up = baseline + change
+    return Reads(baseline, follow_up, follow_up, baseline[:, None] + shrink * samples)
+
+
+def test_the_gain_undoes_a_forecast_that_changes_too_little() -> None:
+    # An unpredictable error of 1 beside a mean square change of 25 takes 1 part in 26 off the least-squares factor.
+    assert fit_gain(_reads(0.27, 1.0)) == pytest.approx(25 / 26 / 0.27, rel=0.05)
+
+
+def test_a_forecast_that_does_not_change_or_goes_the_wrong_way_stays_raw() -> None:
+    plain = _reads(0.27, 1.0)
+    still = Reads(plain.baseline, plain.follow_up, plain.truth, np.repeat(plain.baseline[:, None], 4, 1))
+    assert fit_gain(still) == 1.0 and fit_gain(_reads(-1.0, 1.0)) == 1.0
+
+
+def test_an_interval_that_is_five_times_too_narrow_is_widened_until_fresh_pairs_are_covered() -> None:
+    known, fresh = _reads(1.0, 5.0), _reads(1.0, 5.0, seed=1)
+    factor = fit_spread(known.samples, known.truth)
+    assert coverage(fresh.samples, fresh.truth) < 0.5
+    assert 0.85 <= coverage(fresh.samples, fresh.truth, factor) <= 0.95
+
+
+def test_with_too_few_pairs_every_one_of_them_is_covered() -> None:
+    known = _reads(1.0, 5.0).rows(np.arange(4))
+    assert coverage(known.samples, known.truth, fit_spread(known.samples, known.truth) * (1 + 1e-9)) == 1.0
+
+
+def test_raw_and_calibrated_are_both_reported_and_the_calibrated_on_subjects_that_the_fit_had_not_seen() -> None:
+    found = calibrate({ANCHOR: _reads(0.5, 5.0)}, SUBJECTS)
+    assert found.gain == pytest.approx(2.0 * 25 / 26, rel=0.05)
+    assert found.fitted["slope_raw"] == pytest.approx(0.5 * 26 / 25, rel=0.05)
+    assert found.fitted["slope_calibrated"] == pytest.approx(1.0, rel=0.1)
+    assert found.fitted["coverage_raw"][ANCHOR] < 0.5
+    assert 0.85 <= found.fitted["coverage_calibrated"][ANCHOR] <= 0.95
+    assert found.fitted["subjects"] == 300
+
+
+def test_a_calibration_survives_the_metrics_of_a_checkpoint_and_older_ones_are_read() -> None:
+    found = calibrate({ANCHOR: _reads(0.5, 5.0)}, SUBJECTS)
+    assert Calibration.of({"calibration": found.to_dict(), "pairs": 3}) == found
+    assert Calibration.of({"gain": 1.5}).gain == 1.5 and Calibration.of({}).is_raw
+
+
+def test_an_interval_is_widened_about_its_centre_and_a_task_without_a_factor_is_left_alone() -> None:
+    known = Calibration(spread={"age": 2.0})
+    assert known.widen("age", 60.0, (58.0, 61.0)) == (56.0, 62.0)
+    assert known.widen("brain_volume", 60.0, (58.0, 61.0)) == (58.0, 61.0)

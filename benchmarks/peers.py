@@ -1,0 +1,179 @@
+"""BrainG3N beside the published architectures of its field, in one run: ``python -m benchmarks.peers``.
+
+Every row is measured in a child process of its own, with a memory limit: the median of a few calls after one to warm
+up, and the largest memory. **All weights are random**: time and memory do not depend on them, and nothing here says how
+good an image is. A total is said as steps x one step + one decode and is not run as a whole. Run it on an idle machine.
+
+--size paper|small: of BrainG3N. --device cpu|cuda. --only NAME [NAME...]: some rows. --memory-gb: limit of a child.
+--repeats N. --out FILE: also as JSON. --list: the rows and the sizes of their networks, nothing is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .peer_networks import Workload
+from .peer_networks import rows as workloads_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TOTALS: tuple[tuple[str, str, int, str], ...] = (
+    ("BrainG3N, 50 steps of Euler (paper), guidance off", "ours: step", 50, "ours: decode"),
+    ("BrainG3N, 50 steps of Euler (paper), guided", "ours: guided step", 50, "ours: decode"),
+    ("BrainG3N, its default: 25 steps, guided", "ours: guided step", 25, "ours: decode"),
+    ("UK Biobank LDM, 50 steps of DDIM", "UKB LDM: step", 50, "UKB LDM: decode"),
+    ("BrLP, 50 steps of DDIM", "BrLP: step", 50, "BrLP: decode"),
+)
+"""Name, row of a step, steps, row of a decode: a volume costs steps x step + decode."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement. seconds: median of a call; peak_gb: of the process, or of the GPU; error: why there is none."""
+
+    name: str
+    millions: float = 0.0
+    megavoxels: float = 0.0
+    seconds: float | None = None
+    peak_gb: float | None = None
+    error: str = ""
+
+
+def limit_memory(gigabytes: float) -> None:
+    """Make this process fail with an error, rather than the machine, when it asks for more."""
+    import resource
+
+    size = int(gigabytes * 1e9)
+    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def parameters_in_millions(network: nn.Module) -> float:
+    """How many numbers the network has learnt, or would have."""
+    return sum(p.numel() for p in network.parameters()) / 1e6
+
+
+def measure(name: str, load: Workload, device: str, repeats: int) -> Row:
+    """The median time of a call and the peak memory of this process, or of the GPU. bfloat16 where it is fast."""
+    import resource
+
+    import torch
+
+    from braing3n_core.loading import choose_runtime
+
+    runtime = choose_runtime(device)
+    with torch.inference_mode(), runtime.autocast():
+        network = load.build().to(runtime.device).eval()
+        call = load.prepare(network, runtime.device)
+        seconds = [timed(call, runtime.device) for _ in range(repeats + 1)][1:]
+    unit = 1e9 if sys.platform == "darwin" else 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    if runtime.device == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 1e9
+    return Row(name, parameters_in_millions(network), load.megavoxels, statistics.median(seconds), peak)
+
+
+def timed(call: Callable[[], Any], device: str) -> float:
+    """Seconds of one call, to its end on the GPU."""
+    import torch
+
+    start = time.perf_counter()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def in_a_child(name: str, options: argparse.Namespace) -> Row:
+    """:func:`measure` in a process of its own; one that fails is a row with its reason."""
+    command = [
+        sys.executable, "-m", "benchmarks.peers", "--child", name, "--size", options.size, "--device", options.device,
+        "--repeats", str(options.repeats), "--memory-gb", str(options.memory_gb),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return Row(**json.loads(done.stdout.splitlines()[-1]))
+    return Row(name, error=(done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:100])
+
+
+def totals(rows: Sequence[Row]) -> list[tuple[str, float]]:
+    """Seconds of a whole volume where both parts were measured."""
+    by_name = {row.name: row.seconds for row in rows}
+    found = []
+    for name, step, steps, decode in TOTALS:
+        one, last = by_name.get(step), by_name.get(decode)
+        if one is not None and last is not None:
+            found.append((name, steps * one + last))
+    return found
+
+
+def show(rows: Sequence[Row]) -> None:
+    """The table, the totals, and their ratios to the first peer."""
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}; all weights random")
+    print(f"{'':<34} {'M numbers':>10} {'seconds':>9} {'s/Mvoxel':>9} {'peak GB':>8}")
+    for row in rows:
+        if row.seconds is None:
+            print(f"{row.name:<34} not measured: {row.error}")
+            continue
+        rate = f"{row.seconds / row.megavoxels:9.3f}" if row.megavoxels else " " * 9
+        print(f"{row.name:<34} {row.millions:10.1f} {row.seconds:9.3f} {rate} {row.peak_gb or 0:8.1f}")
+    whole = totals(rows)
+    peer = next((seconds for name, seconds in whole if name.startswith("UK Biobank")), None)
+    for name, seconds in whole:
+        ratio = f", {peer / seconds:.1f} times as fast as the UK Biobank LDM" if peer else ""
+        print(f"one volume, steps x one step + one decode: {name}: {seconds:.1f} s{ratio}")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=("paper", "small"), default="small")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", nargs="+", metavar="NAME")
+    parser.add_argument("--memory-gb", type=float, default=12.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    workloads = workloads_of(options.size)
+    if options.child:
+        limit_memory(options.memory_gb)
+        print(json.dumps(asdict(measure(options.child, workloads[options.child], options.device, options.repeats))))
+        return
+    if options.list:
+        list_networks(workloads)
+        return
+    names = [n for n in workloads if options.only is None or n in options.only]
+    rows = []
+    for name in names:
+        print(f"measuring {name}", file=sys.stderr, flush=True)
+        rows.append(in_a_child(name, options))
+    show(rows)
+    if options.out:
+        options.out.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+
+
+def list_networks(workloads: dict[str, Workload]) -> None:
+    """The rows with the sizes of their networks, built without memory."""
+    import torch
+
+    for name, load in workloads.items():
+        with torch.device("meta"):
+            millions = parameters_in_millions(load.build())
+        print(f"{name:<34} {millions:9.1f} million numbers")
+
+
+if __name__ == "__main__":
+    main()

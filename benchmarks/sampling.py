@@ -1,0 +1,141 @@
+"""Evaluations of the velocity that an integrator needs for the answer of Euler-200: ``python -m benchmarks.sampling``.
+
+Brains are drawn from the same noise under the same conditions and guidance by every integrator at several costs. The
+error is the relative L2 distance of the latents from those of Euler in 200 steps; beside it stands the distance from a
+far finer solution, which tells how exact Euler-200 is itself. Times are not measured.
+
+--checkpoint DIR: instead of the embedded default. --count N: brains. --guidance S. --shift S: of the time grid.
+--zero-star: CFG-Zero*. --prior-only: the closed-form part of the velocity (ADR 5) without its network.
+--within SHARE: the error to reach. --out FILE: the table also as TSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from braing3n_core.generation.flow import DEFAULT_SHIFT
+from braing3n_core.generation.sampling import METHODS, evaluations, integrate, noise_batch, time_grid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from braing3n_core.generation.flow import Velocity
+    from braing3n_core.generation.guidance import Guidance
+
+COSTS: tuple[int, ...] = (4, 6, 8, 10, 12, 16, 20, 25, 50)
+ASKED: tuple[dict[str, object], ...] = (
+    {"disease": "HC", "sex": "F", "age_years": 30.0, "modality": "T1"},
+    {"disease": "AD", "sex": "M", "age_years": 75.0, "modality": "T1"},
+    {"disease": "MCI", "sex": "F", "age_years": 65.0, "modality": "FLAIR"},
+    {"disease": "HC", "sex": "M", "age_years": 50.0, "modality": "T2"},
+)
+"""Conditions of the brains, taken in turn."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One integrator at one cost. error, exact: relative L2 from Euler-200 and from the fine solution."""
+
+    method: str
+    evaluations: int
+    error: float
+    exact: float
+
+
+def relative(x: Tensor, reference: Tensor) -> float:
+    """Relative L2 distance of all numbers."""
+    return float((x - reference).norm() / reference.norm())
+
+
+def measure(
+    velocity: Velocity, start: Tensor, costs: Iterable[int] = COSTS, shift: float = DEFAULT_SHIFT,
+    told: Callable[[Row], None] = lambda row: None,
+) -> list[Row]:
+    """Every integrator at every cost it can have, from ``start`` (B,N,C). told: hears of each row as it is there."""
+    euler = integrate(velocity, start, time_grid(200, shift), "euler")
+    fine = integrate(velocity, start, time_grid(100, shift), "midpoint")
+    rows = [Row("euler", 200, 0.0, relative(euler, fine))]
+    told(rows[0])
+    for method in METHODS:
+        for cost in costs:
+            steps = next((n for n in range(1, cost + 1) if evaluations(method, n) == cost), None)
+            if steps is None:
+                continue
+            x = integrate(velocity, start, time_grid(steps, shift), method)
+            rows.append(Row(method, cost, relative(x, euler), relative(x, fine)))
+            told(rows[-1])
+    return rows
+
+
+def cheapest(rows: Sequence[Row], within: float) -> dict[str, int]:
+    """By integrator: the smallest cost from which on every error is at most ``within``."""
+    best: dict[str, int] = {}
+    for method in dict.fromkeys(row.method for row in rows):
+        for row in sorted((r for r in rows if r.method == method), key=lambda r: -r.evaluations):
+            if row.error > within:
+                break
+            best[method] = row.evaluations
+    return best
+
+
+def guided_velocity(
+    checkpoint: str, count: int, guidance: Guidance, prior_only: bool = False
+) -> tuple[Velocity, Tensor]:
+    """The generator's guided velocity for ``count`` brains in float32, and their noise (count,N,C)."""
+    import torch
+
+    from braing3n_core.generation.guidance import Contrast, guide
+    from braing3n_core.inference import Inference
+    from braing3n_core.loading import Parts
+
+    run = Inference(Parts(checkpoint, precision="float32"))
+    if prior_only:
+        run.parts.dit.network = lambda x, *_: torch.zeros_like(x)  # type: ignore[method-assign]
+    known = run.parts.dit.spec.names
+    rows = [{k: v for k, v in ASKED[i % len(ASKED)].items() if k in known} for i in range(count)]
+    given = run.conditions("dit", rows)
+    start = noise_batch(count, (1200, run.parts.dit.config.channels), seed=0).to(run.device)
+    contrasts = [Contrast(given.null(), guidance)]
+    return guide(run.velocity("dit"), given, contrasts), start
+
+
+def main() -> None:
+    """Measure and print."""
+    import torch
+
+    from braing3n_core.generation.guidance import Guidance
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", default="small")
+    parser.add_argument("--count", type=int, default=4)
+    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--shift", type=float, default=DEFAULT_SHIFT)
+    parser.add_argument("--zero-star", action="store_true")
+    parser.add_argument("--prior-only", action="store_true")
+    parser.add_argument("--within", type=float, default=0.01)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+
+    def tell(row: Row) -> None:
+        print(f"{row.method}\t{row.evaluations}", file=sys.stderr, flush=True)
+
+    with torch.inference_mode():
+        guidance = Guidance(options.guidance, zero_star=options.zero_star)
+        velocity, start = guided_velocity(options.checkpoint, options.count, guidance, options.prior_only)
+        rows = measure(velocity, start, shift=options.shift, told=tell)
+    lines = ["integrator\tevaluations\tfrom Euler-200\tfrom the fine solution"]
+    lines += [f"{r.method}\t{r.evaluations}\t{r.error:.5f}\t{r.exact:.5f}" for r in rows]
+    print("\n".join(lines))
+    for method, cost in cheapest(rows[1:], options.within).items():
+        print(f"{method}: within {options.within:.1%} of Euler-200 from {cost} evaluations on")
+    if options.out:
+        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
