@@ -17,7 +17,7 @@ from braing3n_core.remote import RemoteEngine
 from braing3n_core.schema import GenerateRequest, ProbeRequest
 from braing3n_core.volume import Volume
 
-from .conftest import RunningWorker, contents, free_port, steps
+from .conftest import SLACK, RunningWorker, contents, free_port, steps
 from .fault_proxy import FAULTS, Fault, FaultProxy
 
 ROUNDS = int(os.environ.get("BRAING3N_RELIABILITY_FAULTS", "1"))
@@ -68,7 +68,7 @@ def test_a_fault_is_only_a_delay(
         engine.close()
         assert contents(tmp_path / str(number)) == expected[what]
         assert proxy.struck
-        assert time.monotonic() - start < 60
+        assert time.monotonic() - start < 60 * SLACK
         if phase != "poll":
             assert proxy.sent - size <= AGAIN_BYTES
 
@@ -77,7 +77,7 @@ def test_a_worker_that_is_not_there_is_a_typed_error_in_time(tmp_path: Path) -> 
     start = time.monotonic()
     with pytest.raises(UnreachableError) as caught:
         RemoteEngine(f"http://127.0.0.1:{free_port()}", "x" * 32, patience_seconds=2.0).run(steps(1), tmp_path / "out")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 5 * SLACK
     assert caught.value.hint
     assert not (tmp_path / "out").exists()
 
