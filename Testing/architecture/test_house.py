@@ -15,7 +15,8 @@ FACES = tuple(f"{CORE}.{name}" for name in ("cli", "console", "worker", "__main_
 ENGINE = tuple(f"{CORE}.{name}" for name in ("engine", "loading", "inference", "editing", "drawing", "rendering"))
 """The engine and its parts: the only place where preprocessing, networks, samplers and probes meet."""
 REMOTE = (
-    "remote", "wire", "encoding", "local_worker", "outputs", "atomic", "volume", "grid", "nifti", "nrrd", "voxels", "byte_stream",
+    "remote", "wire", "encoding", "local_worker", "outputs", "atomic", "volume", "grid", "nifti", "nrrd", "voxels",
+    "byte_stream",
 )
 """The client of a worker and what it needs to name and write files."""
 ALL_CODE = ("braing3n_core", "training", "benchmarks", "BrainG3NSlicer")
