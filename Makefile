@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LIBRARIES := $(VENV)/.libraries
-EXTRAS := torch,preprocess,report,worker,train,slicer,dev
+EXTRAS := torch,preprocess,report,worker,zstd,train,slicer,dev
 SLICER_LIBRARIES := libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu

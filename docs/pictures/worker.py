@@ -12,7 +12,7 @@ STYLE = (
 )
 BOXES: tuple[tuple[int, int, int, int, str, tuple[str, ...]], ...] = (
     (20, 120, 190, 130, "Client", ("3D Slicer, RemoteEngine,", "braing3n --worker", "keeps the file's name")),
-    (350, 120, 230, 130, "API process", ("tokens, uploads, jobs, results", "no torch, reads no voxel", "for all users")),
+    (350, 120, 230, 130, "API process", ("tokens, uploads, jobs, files", "no torch, reads no voxel", "for all users")),
     (350, 310, 230, 90, "Spool", ("SQLite: jobs, hashed tokens", "files, audit trail")),
     (680, 60, 210, 110, "Parser", ("a fork for each new file,", "limits of memory and time")),
     (680, 240, 210, 130, "Executor", ("the warm engine,", "one for each GPU,", "one job at a time")),
