@@ -117,9 +117,10 @@ def _generate_verb(options: argparse.Namespace, cancel: Cancel) -> None:
         return
     from .cohort import CohortPlan, make_cohort, read_rows
 
-    rows = (parse_conditions(options.set),)
+    shared = parse_conditions(options.set)
+    rows: tuple[Conditions, ...] = (shared,)
     if options.participants:
-        rows = tuple(Conditions(**{**rows[0].known(), **row.known()}) for row in read_rows(options.participants))
+        rows = tuple(shared.replace(**row.known()) for row in read_rows(options.participants))
     base = dataclasses.replace(_generate(options), conditions=Conditions(), count=1)
     plan = CohortPlan(base, rows * max(options.count, 0), parse_shard(options.shard), options.reference)
     engine = _engine(options)
