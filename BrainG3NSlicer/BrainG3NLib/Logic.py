@@ -22,12 +22,9 @@ from braing3n_core.volume import Volume
 from . import Requests, Scene, Tables, Timeline
 from .Colours import amountColours
 from .Jobs import Answer, Image, Job, jobFolder
-from .Scene import Run
+from .Scene import UNIT, Run
 from .Volumes import affineOf, checkScan, fileName, volumeFromNode
 from .Worker import Compute
-
-UNIT = "the scan's own unit"
-
 
 class Logic:
     """The verbs of the module on one scene. compute: where the model runs."""
@@ -139,9 +136,7 @@ def _edited(answer: Answer, run: Run, limit: float, suffix: str) -> Iterator[Cal
     words = f"sample {suffix[1:]}" if suffix else ""
     yield lambda: Scene.addVolume(run, f"counterfactual{suffix}", run.name(words), _on(run, edited), facts=facts)
     name = f"difference {words}".strip()
-    yield lambda: Scene.addDifference(
-        run, f"difference{suffix}", run.name(name), _on(run, change), limit, UNIT, facts=facts
-    )
+    yield lambda: Scene.addDifference(run, f"difference{suffix}", run.name(name), _on(run, change), limit, facts)
 
 
 def _forecast(answer: Answer, run: Run) -> Iterator[Callable[[], Any]]:

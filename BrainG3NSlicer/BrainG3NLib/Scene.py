@@ -17,6 +17,7 @@ from .Colours import differenceColours
 from .Volumes import fillNode
 
 SYNTHETIC = "SYNTHETIC"
+UNIT = "the scan's own unit"
 PREFIX = "BrainG3N."
 """Of the attributes that every node of a run carries."""
 
@@ -104,12 +105,10 @@ def copyWindow(source, display) -> None:
     display.SetWindowLevel(shown.GetWindow(), shown.GetLevel())
 
 
-def addDifference(
-    run: Run, role: str, name: str, image, limit: float, unit: str, facts: dict[str, Any] | None = None
-):
+def addDifference(run: Run, role: str, name: str, image, limit: float, facts: dict[str, Any] | None = None):
     """A difference map from -limit to +limit, with a legend; it is clear where nothing changed."""
     node = addVolume(run, role, name, image, facts=facts)
-    showAsDifference(run, node, limit, unit)
+    showAsDifference(run, node, limit, UNIT)
     return node
 
 

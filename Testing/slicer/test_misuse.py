@@ -130,7 +130,7 @@ def test_what_is_no_scan_is_a_sentence(mrml, settings, engine, odd: str) -> None
         ComputeSettings(python="/nowhere/python"), ComputeSettings(python="/"), ComputeSettings(python="python3"),
         ComputeSettings(location="remote", url=""), ComputeSettings(location="remote", url="server"),
         ComputeSettings(location="remote", url="server:8443"), ComputeSettings(location="remote", url="ftp://server"),
-        ComputeSettings(location="remote", url="/home/me"), ComputeSettings(location="remote", url="https:/server"),
+        ComputeSettings(location="remote", url="/somewhere"), ComputeSettings(location="remote", url="https:/server"),
     ],
     ids=str,
 )  # fmt: skip
