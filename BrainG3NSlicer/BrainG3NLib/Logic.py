@@ -26,6 +26,7 @@ from .Scene import UNIT, Run
 from .Volumes import affineOf, checkScan, fileName, volumeFromNode
 from .Worker import Compute
 
+
 class Logic:
     """The verbs of the module on one scene. compute: where the model runs."""
 

@@ -71,7 +71,7 @@ class Photographer:
     def panel(self, name: str) -> None:
         """One panel as a PNG."""
         self.app.turn(0.2)
-        getattr(self.ui, f"{name}Collapsible").grab().save(str(self.folder / f"slicer-{name}.png"))
+        getattr(self.ui, f"{name}Collapsible").grab().save(str(self.folder / f"slicer-panel-{name}.png"))
 
     def views(self, name: str, layers: list[tuple[Any, Any]]) -> None:
         """Slice views beside each other as a PNG."""
