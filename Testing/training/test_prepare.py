@@ -27,20 +27,21 @@ from training.prepare.scan import Choices
 from training.store import Store, StoreError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SCANS = 7
+SCANS = 5
 
 
 def brain(level: float) -> np.ndarray:
     """The template's own brain, in place: registered, and quick to prepare."""
     template = load_template()
-    return np.round(np.where(template.mask, np.maximum(template.volume.array, 1.0) * level, 0.0)).astype(np.float32)
+    grey = np.maximum(template.volume.array / template.volume.array.max() * 100, 1.0)
+    return np.round(np.where(template.mask, grey * level, 0.0)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five T1 and one T2 in place, one T1 that is no file of an image, and a manifest of them."""
+    """Three T1 and one T2 in place, one T1 that is no file of an image, and a manifest of them."""
     root = tmp_path_factory.mktemp("cohort") / "small"
-    for i in range(5):
+    for i in range(3):
         path = root / f"sub-{i}/anat/sub-{i}_T1w.nii.gz"
         Volume.from_array(brain(10.0 + i), ATLAS_AFFINE).save(path, dtype="int16")
     Volume.from_array(brain(5.0), ATLAS_AFFINE).save(root / "sub-0/anat/sub-0_T2w.nii.gz", dtype="int16")
@@ -76,7 +77,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def wait_until(condition, seconds: float = 300.0) -> None:  # type: ignore[no-untyped-def]
+def wait_until(condition, seconds: float = 1800.0) -> None:  # type: ignore[no-untyped-def]
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
@@ -87,10 +88,10 @@ def wait_until(condition, seconds: float = 300.0) -> None:  # type: ignore[no-un
 def store(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store after three kills at random moments and one run to the end."""
     folder, choose = tmp_path_factory.mktemp("store"), random.Random(5)
-    for count in (1, 2, 4):
+    for count in (0, 1, 3):
         process = start(cohort, folder)
         wait_until(lambda count=count: len(outcomes(folder)) >= count)
-        time.sleep(choose.uniform(0, 0.5))
+        time.sleep(choose.uniform(0, 1))
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert prepare([str(cohort), "-o", str(folder), "--no-images"]) == 0
@@ -106,7 +107,7 @@ def test_a_cohort_that_is_killed_again_and_again_ends_with_one_outcome_a_row(sto
 
 def test_the_store_gives_back_the_z_score_of_each_scan(store: Path) -> None:
     opened = Store.open(store)
-    for index in (0, 3):
+    for index in (0, 2):
         record = opened.records[index]
         level = 5.0 if record["modality"] == "T2" else 10.0 + int(record["subject"].split(":")[1])
         truth = to_model_grid(brain(level))
@@ -141,12 +142,13 @@ def test_shards_part_the_visits_and_together_are_all(cohort: Path, tmp_path: Pat
         shard("3/3")
 
 
-def test_a_worker_that_is_killed_costs_nothing_and_who_kills_it_twice_is_named(cohort: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_no_scan(cohort: Path, tmp_path: Path) -> None:
     process = start(cohort, tmp_path)
     wait_until(lambda: len(outcomes(tmp_path)) >= 1)
     for pid in children(process.pid):
         os.kill(pid, signal.SIGKILL)
-    assert process.wait(300) == 0
+    assert process.wait(1800) == 0
     assert len(outcomes(tmp_path)) == SCANS and len(Store.open(tmp_path)) == SCANS - 1
 
 

@@ -94,7 +94,8 @@ def draw_outliers(outliers: Sequence[tuple[Row, Outcome]], store: Path) -> Path 
     for row, outcome in outliers:
         array = np.load(Place(store, row).voxels(), allow_pickle=False).astype(np.float32)
         array /= max(float(np.percentile(array[array > 0], 99)), 1e-6)
-        title = f"{row.cohort} {row.subject} {row.session} {row.modality}: {outcome.warnings[0]}"
+        short = [warning.split(",")[0] for warning in outcome.warnings]  # "similarity is 1, expected ..."
+        title = "\n".join([f"{row.cohort} {row.subject} {row.session} {row.modality}", *short])
         lines.append(Line(title, Volume.from_array(array, model_affine())))
     whole = lines[0].volume.with_array(np.ones_like(lines[0].volume.array))
     canvas = Canvas(np.zeros(3, int), np.array(whole.shape), (0.0, 1.05), 0.01)

@@ -49,8 +49,14 @@ def _together(
     with _pool(jobs) as pool:
         while left or running:
             while left and len(running) < jobs:
-                visit = left.pop()
-                running[pool.submit(prepare_visit, visit.rows, visit.todo, store, choices)] = visit
+                visit = left[-1]
+                try:
+                    running[pool.submit(prepare_visit, visit.rows, visit.todo, store, choices)] = visit
+                except BrokenProcessPool:  # died between two visits: this one was not begun
+                    break
+                left.pop()
+            if not running:
+                return
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             broken = False
             for future in finished:
