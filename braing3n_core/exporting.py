@@ -128,7 +128,7 @@ def _readme(encoder: Checkpoint, tokenizer: Checkpoint) -> str:
         "Research software, not for clinical use. What the network makes is SYNTHETIC.\n\n"
         f"Encoder {encoder.id}, tokenizer {tokenizer.id}. The input is a stripped brain on the SRI24 grid, as "
         "`braing3n preprocess` writes it.\n\n"
-        "```\npip install braing3n[torch] monai nibabel\n"
+        "```\npip install braing3n[torch] monai nibabel fire\n"
         "python -m monai.bundle run --config_file configs/inference.json --input brain.nii.gz --output out.npz\n```\n\n"
         f"{encoder.card}\n\n{tokenizer.card}\n"
     )

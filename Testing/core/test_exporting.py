@@ -26,8 +26,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def monai_bundle(bundle: Path, command: str, **options: object) -> None:
-    line = [sys.executable, "-m", "monai.bundle", command, "--config_file", "configs/inference.json"]
-    line += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    """What ``python -m monai.bundle COMMAND`` calls; the command line itself would need the package fire."""
+    words = {"config_file": "configs/inference.json", **{name: str(value) for name, value in options.items()}}
+    line = [sys.executable, "-c", f"import monai.bundle; monai.bundle.{command}(**{words!r})"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(line, cwd=bundle, env=environment, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr[-3000:]
