@@ -146,6 +146,6 @@ def _save(figure: Figure, path: Path, colours: int = 0) -> Path:
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    image = image.quantize(colours) if colours else image
+    image = image.quantize(colours, Image.Quantize.MAXCOVERAGE) if colours else image
     image.save(path, optimize=True)
     return path
