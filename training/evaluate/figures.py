@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CENTRE = (80, 98, 78)
-COLOURS = 40
+COLOURS = 96
 INKS = ("#0b6bcb", "#d1495b", "#2e8b57", "#8a6d3b", "#6f42c1", "#444444")
 
 
@@ -43,12 +43,12 @@ class Series:
     error: Sequence[float] | None = None
 
 
-def planes(volume: np.ndarray, centre: tuple[int, int, int] = CENTRE) -> np.ndarray:
-    """Axial, coronal and sagittal slice side by side, rows downwards, (192, 160+160+192)."""
+def planes(volume: np.ndarray, around: float, centre: tuple[int, int, int] = CENTRE) -> np.ndarray:
+    """Axial, coronal and sagittal slice side by side, rows downwards, (192, 160+160+192); ``around`` fills the rest."""
     x, y, z = centre
     axial = volume[:, :, z].T
-    coronal = _tall(volume[:, y, ::-1].T)
-    sagittal = _tall(volume[x, :, ::-1].T)
+    coronal = _tall(volume[:, y, ::-1].T, around)
+    sagittal = _tall(volume[x, :, ::-1].T, around)
     return np.concatenate([axial, coronal, sagittal], axis=1)
 
 
@@ -59,14 +59,14 @@ def three_planes(path: Path, panels: Sequence[Panel], columns: int = 2) -> Path:
     for i, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, i + 1)
         low, high = np.percentile(panel.volume, [0.5, 99.5])
-        axes.imshow(planes(panel.volume), cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+        axes.imshow(planes(panel.volume, low), cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
         if panel.change is not None:
-            axes.imshow(_coloured(planes(panel.change) / panel.limit))
+            axes.imshow(_coloured(planes(panel.change, 0.0) / panel.limit))
         axes.set_axis_off()
         axes.set_title(panel.title + (" (SYNTHETIC)" if panel.synthetic else ""), fontsize=8, loc="left", pad=2)
     figure.subplots_adjust(left=0.005, right=0.995, top=1 - 0.2 / figure.get_figheight(), bottom=0.005, wspace=0.02,
                            hspace=0.14)
-    return _save(figure, path)
+    return _save(figure, path, COLOURS)
 
 
 def chart(
@@ -94,8 +94,10 @@ def chart(
     return _save(figure, path)
 
 
-def bars(path: Path, names: Sequence[str], groups: Sequence[tuple[str, Sequence[float]]], label: str) -> Path:
-    """Grouped horizontal bars; nan leaves a gap."""
+def bars(
+    path: Path, names: Sequence[str], groups: Sequence[tuple[str, Sequence[float]]], label: str, ratios: bool = False
+) -> Path:
+    """Grouped horizontal bars; nan leaves a gap. ratios: on a logarithmic axis, with a line at 1."""
     figure = _figure(5.6, 0.6 + 0.42 * len(names))
     axes = figure.add_subplot()
     height = 0.8 / len(groups)
@@ -105,15 +107,18 @@ def bars(path: Path, names: Sequence[str], groups: Sequence[tuple[str, Sequence[
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(label)
+    if ratios:
+        axes.set_xscale("log")
+        axes.axvline(1, ls=":", color="#888888", lw=1)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     return _save(figure, path)
 
 
-def _tall(image: np.ndarray, rows: int = 192) -> np.ndarray:
+def _tall(image: np.ndarray, around: float, rows: int = 192) -> np.ndarray:
     above = (rows - image.shape[0]) // 2
-    return np.pad(image, ((above, rows - image.shape[0] - above), (0, 0)), constant_values=image.min())
+    return np.pad(image, ((above, rows - image.shape[0] - above), (0, 0)), constant_values=around)
 
 
 def _coloured(share: np.ndarray) -> np.ndarray:
@@ -133,13 +138,14 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    """As a palette of few colours: a third of the size, and nobody sees it."""
+def _save(figure: Figure, path: Path, colours: int = 0) -> Path:
+    """colours: as a palette of so many, a third of the size for slices; charts keep their own (0)."""
     from PIL import Image
 
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(np.ascontiguousarray(pixels)).quantize(COLOURS)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image = image.quantize(colours, Image.Quantize.MAXCOVERAGE) if colours else image
     image.save(path, optimize=True)
     return path

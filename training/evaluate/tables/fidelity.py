@@ -137,6 +137,7 @@ def _pictures(study: Study, rows: np.ndarray, values: dict[str, float]) -> tuple
     groups = [
         (f"{a}-{b}", [values[f"{n}/FD/{a}/{b}"] / values[f"{n}/FD/real/real"] for n in names]) for a, b in PAIRS[:3]
     ]
-    bars(study.pictures / "fidelity_floor.png", names, groups, "Frechet distance over its real-vs-real floor")
+    label = "Frechet distance over its real-vs-real floor"
+    bars(study.pictures / "fidelity_floor.png", names, groups, label, ratios=True)
     return (Picture("fidelity.png", "Real scans, and other brains generated under their conditions."),
             Picture("fidelity_floor.png", "1 is what two sets of real scans of this size differ by."))
