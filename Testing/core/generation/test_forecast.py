@@ -127,7 +127,7 @@ def test_a_bridge_integrates_its_own_noiseless_path_to_the_follow_up() -> None:
 def test_a_sample_is_one_smooth_trajectory_because_its_horizons_share_their_noise() -> None:
     def ageing(x: Tensor, t: Tensor, conds: Sequence[Tensor]) -> Tensor:
         """A change whose mean and spread both depend on the horizon, smoothly."""
-        mean = torch.cat(list(conds)).to(x).tanh()
+        mean = (torch.cat(list(conds)).to(x) / 5).tanh()
         return _conditional(x - mean, t, conds) * (1 + 0.2 * mean)
 
     horizons = [0.5 * i for i in range(-8, 9)]
