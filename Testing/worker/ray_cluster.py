@@ -1,10 +1,11 @@
 """A Ray of one's own on this machine with the worker on it: ``python -m Testing.worker.ray_cluster PORT NAME=VALUE``.
 
-Says ``serving`` on standard output when it answers; ends, with everything that it started, when its input closes.
+With RAY_ADDRESS it uses the Ray that runs there. Says ``serving`` on standard output when it answers; ends, with everything that it started, when its input closes.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -14,7 +15,8 @@ def main(port: int, arguments: dict[str, str]) -> None:
 
     from braing3n_core.worker.ray_app import app
 
-    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=True, object_store_memory=2**27)
+    own = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False, "object_store_memory": 2**27}
+    ray.init(**({} if "RAY_ADDRESS" in os.environ else own))  # type: ignore[arg-type]
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(app(arguments))
     sys.stdout.write("serving\n")
