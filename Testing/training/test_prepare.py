@@ -26,7 +26,6 @@ from training.prepare.__main__ import shard, unfinished
 from training.prepare.scan import Choices
 from training.store import Store, StoreError
 
-pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCANS = 5
 
