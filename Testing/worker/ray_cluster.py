@@ -1,6 +1,7 @@
 """A Ray of one's own on this machine with the worker on it: ``python -m Testing.worker.ray_cluster PORT NAME=VALUE``.
 
-With RAY_ADDRESS it uses the Ray that runs there. Says ``serving`` on standard output when it answers; ends, with everything that it started, when its input closes.
+With RAY_ADDRESS it uses the Ray that runs there. Says ``serving`` on standard output when it answers; ends, with
+everything that it started, when its input closes.
 """
 
 from __future__ import annotations
