@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LIBRARIES := $(VENV)/.libraries
-EXTRAS := torch,preprocess,report,worker,train,slicer,dev
+EXTRAS := torch,preprocess,report,worker,zstd,train,slicer,dev
 SLICER_LIBRARIES := libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -18,7 +18,7 @@ PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow reliability lint types train-small benchmark clean
+.PHONY: help demo test test-slow test-ray reliability lint types train-small benchmark clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,7 +54,16 @@ test-slow: $(STAMP) ## the tests that take minutes
 reliability: $(STAMP) ## the worker under faults, kills, load and damaged files, at full length
 	BRAING3N_RELIABILITY_VOLUMES=10000 BRAING3N_RELIABILITY_KILLS=300 BRAING3N_RELIABILITY_FAULTS=40 \
 	BRAING3N_RELIABILITY_CANCELS=200 BRAING3N_RELIABILITY_CLIENTS=32 BRAING3N_RELIABILITY_JOBS=30 \
-	BRAING3N_RELIABILITY_SMALL_JOBS=1400 BRAING3N_RELIABILITY_FUZZ=20000 $(BIN)/python -m pytest Testing/worker --durations=10 $(PYTEST_ARGS)
+	BRAING3N_RELIABILITY_SMALL_JOBS=1400 BRAING3N_RELIABILITY_FUZZ=20000 \
+	BRAING3N_RELIABILITY_SLACK=1 $(BIN)/python -m pytest Testing/worker --durations=10 $(PYTEST_ARGS)
+
+# Ray is several hundred MB and starts daemons, so it has an environment of its own.
+test-ray: ## the worker's contract tests, over Ray Serve too
+	$(PYTHON) -m venv .venv-ray
+	command -v nvidia-smi >/dev/null || .venv-ray/bin/pip install -q --no-deps --retries 2 --timeout 15 \
+		"$(TORCH)" --extra-index-url $(TORCH_CPU_INDEX)
+	.venv-ray/bin/pip install -q -e ".[torch,preprocess,worker,zstd,ray]" "pytest>=8"
+	.venv-ray/bin/python -m pytest Testing/worker/test_contract.py $(PYTEST_ARGS)
 
 lint: $(STAMP) ## style alone
 	$(BIN)/ruff check .

@@ -33,6 +33,14 @@ class BrainG3N(ScriptedLoadableModule):
             "Everything that a model made is named SYNTHETIC. Research software, not for clinical use."
         )
         parent.acknowledgementText = "Method: arXiv 2606.19651. Licence: Apache-2.0."
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData():
+    """Show the module's sample data in the Sample Data module."""
+    from BrainG3NLib.Samples import register
+
+    register()
 
 
 class BrainG3NWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

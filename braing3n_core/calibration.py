@@ -10,9 +10,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-PATHS: tuple[str, ...] = ("change", "bridge")
-"""What the forecaster was trained on: the flow of change (ADR 9), or the paper's bridge from baseline to follow-up."""
-
 
 @dataclass(frozen=True)
 class Calibration:

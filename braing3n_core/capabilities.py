@@ -31,6 +31,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "forecast": ("encoder", "tokenizer", "forecaster"), "generate": ("tokenizer", "dit"),
 }
 """By verb: the parts of the checkpoint without which it cannot be done."""
+_READ_FIRST = ("counterfactual", "forecast")
+"""Verbs that ask the probes too, where the checkpoint has any."""
 
 
 def vocabularies_of(parts: Parts, kind: str | None) -> dict[str, Sequence[str] | None]:
@@ -63,6 +65,12 @@ def card(parts: Parts) -> dict[str, Any]:
         "name": parts.name, "folder": str(parts.folder), "ids": {kind: c.id for kind, c in opened.items()},
         "card": first.card.splitlines()[0].lstrip("# ") if first else "", "licence": "Apache-2.0",
     }
+
+
+def ids_of(parts: Parts, verb: str) -> dict[str, str]:
+    """The id of every part that the verb uses, whatever else is loaded already."""
+    more = ("probes",) if verb in _READ_FIRST and parts.has("probes") else ()
+    return {kind: parts.checkpoint(kind).id for kind in sorted({*NEEDS[verb], *more})}
 
 
 def runtime_facts(parts: Parts) -> dict[str, str]:

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, redi
 from pathlib import Path
 from typing import Any
 
+from .cli_checkpoint import run_export, run_import
 from .cli_parser import build_parser
 from .console import progress_sink, show_capabilities, show_cohort, show_demo, show_result
 from .errors import BrainG3NError, Cancelled, RequestError
@@ -116,10 +117,10 @@ def _generate_verb(options: argparse.Namespace, cancel: Cancel) -> None:
         return
     from .cohort import CohortPlan, make_cohort, read_rows
 
-    given = parse_conditions(options.set)
-    rows: tuple[Conditions, ...] = (given,)
+    shared = parse_conditions(options.set)
+    rows: tuple[Conditions, ...] = (shared,)
     if options.participants:
-        rows = tuple(given.replace(**row.known()) for row in read_rows(options.participants))
+        rows = tuple(shared.replace(**row.known()) for row in read_rows(options.participants))
     base = dataclasses.replace(_generate(options), conditions=Conditions(), count=1)
     plan = CohortPlan(base, rows * max(options.count, 0), parse_shard(options.shard), options.reference)
     engine = _engine(options)
@@ -147,6 +148,8 @@ def _worker(options: argparse.Namespace, cancel: Cancel) -> None:
 
 _VERBS: dict[str, Callable[[argparse.Namespace, Cancel], None]] = {
     "capabilities": _capabilities, "demo": _demo, "generate": _generate_verb, "worker": _worker,
+    "import-encoder": lambda options, cancel: run_import(options),
+    "export-bundle": lambda options, cancel: run_export(options),
 }
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from . import __version__
+from .cli_checkpoint import add_checkpoint_verbs
 from .cli_worker import add_remote, add_worker
 from .schema import (
     BRAIN_BACKENDS,
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         fill(child)
         _add_common(child, writes=name != "capabilities")
     add_worker(verbs)
+    add_checkpoint_verbs(verbs)
     return parser
 
 

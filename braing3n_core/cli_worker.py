@@ -67,6 +67,8 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
                        "(default: $XDG_STATE_HOME/braing3n/worker)")  # fmt: skip
     group.add_argument("--checkpoint", default="small", metavar="DIR", help="checkpoint folder (default: small)")
     group.add_argument("--device", default="auto", metavar="auto|cpu|cuda", help="(default: auto)")
+    group.add_argument("--gpus", metavar="0,1,...", help="an executor on each of these GPUs, named as in "
+                       "CUDA_VISIBLE_DEVICES (default: one, on --device)")  # fmt: skip
     group.add_argument("--result-hours", type=float, default=24.0, help="until results are erased (default: 24)")
     group.add_argument("--rehearsal", action="store_true", help="for tests: a test operation instead of the models")
     group.add_argument("--child", action="store_true", help="for programs: announce the address as JSON on stdout, "

@@ -99,12 +99,11 @@ def _edited_latents(
 
 
 def forecast(
-    bench: Bench, request: ForecastRequest, vocabularies: Vocabularies, calibration: Calibration = RAW,
-    path: str = "change",
+    bench: Bench, request: ForecastRequest, vocabularies: Vocabularies, calibration: Calibration = RAW
 ) -> Forecast:
-    """Move the scan to each horizon. calibration, path: what the checkpoint says of itself."""
+    """Move the scan to each horizon. calibration: the checkpoint's own. A forecaster without context is a bridge."""
     conditions, read = forecast_conditions(request, bench.readings, vocabularies)
-    draw = _bridge_latents if path == "bridge" else _forecast_latents
+    draw = _forecast_latents if bench.inference.reads_baseline("forecaster") else _bridge_latents
     samples = draw(bench, request, conditions, calibration.gain)
     points = []
     for i, horizon in enumerate(request.horizons_years):

@@ -134,9 +134,8 @@ class Engine:
 
         known = vocabularies_of(self.parts, "forecaster")
         check_request(request, known)
-        metrics = self.parts.checkpoint("forecaster").metrics
-        how = (Calibration.of(metrics), str(metrics.get("path", "change")))
-        return forecast(self._bench(encoded, progress, cancel), request, known, *how)
+        calibration = Calibration.of(self.parts.checkpoint("forecaster").metrics)
+        return forecast(self._bench(encoded, progress, cancel), request, known, calibration)
 
     def generate(
         self, request: GenerateRequest, *, progress: Progress = silent, cancel: Cancel | None = None

@@ -65,5 +65,9 @@ class Inference:
 
         return conditional
 
+    def reads_baseline(self, kind: str) -> bool:
+        """Whether a part takes the baseline's latents as context; a forecaster that does not is the paper's bridge."""
+        return self._transformer(kind).config.context_channels > 0
+
     def _transformer(self, kind: str) -> DiT:
         return self.parts.dit if kind == "dit" else self.parts.forecaster

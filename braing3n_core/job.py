@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, writing
-from .capabilities import card, runtime_facts
+from .capabilities import card, ids_of, runtime_facts
 from .outputs import SYNTHETIC, OutputFolder, extension_for, input_stem, write_json
 from .progress import Cancel, Progress, part
 from .provenance import Timings, file_sha256, software
@@ -24,6 +24,7 @@ from .schema import (
     Reading,
     Request,
     Result,
+    request_kind,
     request_to_dict,
 )
 from .volume import Volume, stem
@@ -173,9 +174,10 @@ class Job:
         elif self.request.conditions.modality:
             modality = self.request.conditions.modality
         name = "sub-synthetic" if source is None else input_stem(stem(source))
+        ids = ids_of(self.engine.parts, request_kind(self.request))
         facts = {
             "Sources": [Path(source).name] if source else [], "Seed": self.request.seed,
-            "GeneratedBy": {"Name": "BrainG3N", "Version": __version__, "CheckpointIds": self.engine.parts.ids()},
+            "GeneratedBy": {"Name": "BrainG3N", "Version": __version__, "CheckpointIds": ids},
         }
         extension = extension_for(self.engine.output_format, source)
         return OutputFolder(folder, self.out_dir, name, modality, extension, facts)

@@ -131,10 +131,6 @@ class Parts:
                     require_parent(opened, self.checkpoint(parent))
         return self._opened[kind]
 
-    def ids(self) -> dict[str, str]:
-        """The id of every part that was opened."""
-        return {kind: opened.id for kind, opened in sorted(self._opened.items())}
-
     @cached_property
     def encoder(self) -> Encoder:
         from .models.mae import Encoder, EncoderConfig

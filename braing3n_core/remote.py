@@ -11,11 +11,11 @@ import json
 import os
 import time
 import uuid
-import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .encoding import encodings_here, smaller
 from .errors import BrainG3NError, Cancelled, RequestError, UnreachableError, VolumeError, WorkerError, error_from_dict
 from .outputs import input_stem, staging, write_json
 from .progress import Cancel, Progress, part, silent
@@ -31,7 +31,10 @@ from .protocol import (
 )
 from .schema import AnyRequest, Result, request_to_dict, result_from_dict
 from .volume import stem
-from .wire import Wire, connection_errors, wait
+from .wire import Wire, connection_errors, failure_of, wait
+
+if TYPE_CHECKING:
+    from requests import Response
 
 UPLOADED, COMPUTED = 0.05, 0.95
 """Shares of the progress bar when the files are there and when the worker is done; the rest is the download."""
@@ -102,6 +105,7 @@ class Errand:
         self.stem = input_stem(stem(source)) if source else "sub-synthetic"
         self.restore = restorer(self.files, self.stem)
         self._sent = False
+        self._encodings = encodings_here()
 
     def send(self, uploading: Progress, computing: Progress) -> dict[str, Any]:
         """Upload, submit and follow to the end; the worker's last answer. Raises the engine's error."""
@@ -161,16 +165,25 @@ class Errand:
             raise VolumeError("volume.truncated", "The file is empty or became shorter while it was sent.",
                               "Copy or export it again.")  # fmt: skip
         headers = {CHUNK_SHA_HEADER: hashlib.sha256(piece).hexdigest(), "Content-Type": "application/octet-stream"}
-        body = _smaller(piece)
-        if body is not piece:
-            headers["Content-Encoding"] = "gzip"
+        body, encoding = smaller(piece, self._encodings)
+        if encoding:
+            headers["Content-Encoding"] = encoding
         place = {"size": str(size), "offset": str(offset)}
         response = self.wire.call(
-            "PATCH", address, params=place, data=body, headers=headers, cancel=self.cancel, expect=(409,)
+            "PATCH", address, params=place, data=body, headers=headers, cancel=self.cancel, expect=(409, 415)
         )
+        if response.status_code == 415:
+            return self._without(encoding, response, offset)
         if response.status_code == 409:
             return int(response.headers.get("Upload-Offset", "0"))
         return int(_object(response.content)["offset"])
+
+    def _without(self, encoding: str, response: Response, offset: int) -> int:
+        """The worker cannot read this encoding: send the piece again in another. Raises its error when it was none."""
+        if not encoding:
+            raise failure_of(response)
+        self._encodings = tuple(e for e in self._encodings if e != encoding)
+        return offset
 
     def _standing(self, address: str) -> int:
         response = self.wire.call("GET", address, cancel=self.cancel, expect=(404,))
@@ -273,14 +286,6 @@ def _file_sha256(field: str, path: str) -> str:
                               "Convert the series to NIfTI first, e.g. with dcm2niix.") from error  # fmt: skip
         code = "volume.not_found" if isinstance(error, FileNotFoundError | NotADirectoryError) else "volume.unreadable"
         raise VolumeError(code, f"{path}: cannot be read ({error.strerror}).", "Check the path.") from error
-
-
-def _smaller(piece: bytes) -> bytes:
-    """The piece gzipped, when that makes it smaller; most scans are compressed already."""
-    if len(zlib.compress(piece[:_PIECE], 1)) > 0.9 * len(piece[:_PIECE]):
-        return piece
-    deflate = zlib.compressobj(1, wbits=31)
-    return deflate.compress(piece) + deflate.flush()
 
 
 def _object(content: bytes) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from braing3n_core.checkpoint import require_parent
 from braing3n_core.models.mae import Encoder, EncoderConfig
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
 from .latents import LatentSet, cache_tokens, project
-from .loop import pick_device
-from .stage import load_model
+from .parallel import pick_device
+from .stage import command, load_model
 from .store import Store
 
 
@@ -26,12 +27,13 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     device = pick_device(options.device)
-    encoder, _ = load_model(options.encoder, "encoder", EncoderConfig, Encoder, device)
-    tokenizer, _ = load_model(options.tokenizer, "tokenizer", TokenizerConfig, Tokenizer, device)
+    encoder, encoder_part = load_model(options.encoder, "encoder", EncoderConfig, Encoder, device)
+    tokenizer, part = load_model(options.tokenizer, "tokenizer", TokenizerConfig, Tokenizer, device)
+    require_parent(part, encoder_part)
     store = Store.open(*options.store)
-    tokens = cache_tokens(store, encoder, options.out / "tokens.npy", device)
-    LatentSet(project(tokens, tokenizer), store.records).save(options.out)
+    tokens = cache_tokens(store, encoder, options.out / "tokens.npy", device, encoder_part.id)
+    LatentSet(project(tokens, tokenizer), store.records, part.id).save(options.out)
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

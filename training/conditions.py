@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from braing3n_core.errors import ConfigError
 from braing3n_core.models.conditions import ConditionBatch, ConditionSpec
 from braing3n_core.models.prior import GaussianPrior
 
@@ -15,12 +16,21 @@ from .store import Record
 
 
 def conditions_of(records: Sequence[Record], spec: ConditionSpec, **extra: Sequence[Any]) -> ConditionBatch:
-    """One row a record; ``extra`` adds columns such as the horizon. A label that is None is unknown."""
+    """One row a record; ``extra`` adds columns such as the horizon. A label that is None is unknown.
+
+    Raises ConfigError for a label that the model's vocabulary does not have.
+    """
     rows = [
         {name: extra[name][i] if name in extra else record.get(name) for name in spec.names}
         for i, record in enumerate(records)
     ]
-    return ConditionBatch.from_rows(spec, rows)
+    try:
+        return ConditionBatch.from_rows(spec, rows)
+    except KeyError as error:
+        raise ConfigError(
+            "train.vocabulary", f"The data have a label that the model does not know: {error.args[0]}.",
+            "Add the word to its list in [<stage>.model.categories], or leave those volumes out.",
+        ) from error
 
 
 @torch.no_grad()

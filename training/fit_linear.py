@@ -108,13 +108,19 @@ def fit_logistic(
     classes = _checked_classes(labels, groups)
     reduced, back = _reduced(data)
     folds = _folds(groups, labels)
-    trials = [_logistic_out_of_fold(reduced, labels, folds, c) for c in inverse_penalties]
-    losses = [log_loss(logits, labels, classes) for logits in trials]
+    trials: list[np.ndarray] = []
+    losses: list[float] = []
+    for inverse_penalty in sorted(inverse_penalties):
+        trials.append(_logistic_out_of_fold(reduced, labels, folds, inverse_penalty))
+        losses.append(log_loss(trials[-1], labels, classes))
+        if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
+            break  # past the valley, where a weaker penalty fits longer and worse
     best = int(np.argmin(losses))
-    model = _logistic(inverse_penalties[best]).fit(reduced, labels)
+    chosen = sorted(inverse_penalties)[best]
+    model = _logistic(chosen).fit(reduced, labels)
     weights, mean = _to_features(data.features, model.coef_ @ back)
     bias = model.intercept_ - weights.astype(np.float64) @ mean
-    return LinearFit(weights, bias, inverse_penalties[best] / data.mean_square, trials[best], classes)
+    return LinearFit(weights, bias, chosen / data.mean_square, trials[best], classes)
 
 
 def conformal_half_width(y: np.ndarray, out_of_fold: np.ndarray, level: float = 0.9) -> float:

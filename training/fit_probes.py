@@ -28,7 +28,7 @@ from .fit_linear import (
 )
 from .latents import LatentSet
 from .relevance import channel_scales
-from .stage import CARD, add_latents
+from .stage import CARD, add_latents, command
 
 DATA = "digital phantoms, out of fold, grouped by subject"
 
@@ -92,11 +92,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path)
     options = add_latents(parser).parse_args()
-    panel = fit_panel(LatentSet.open(options.latents))
+    parent = load_checkpoint(options.tokenizer, "tokenizer")
+    panel = fit_panel(LatentSet.open(options.latents, parent.id))
     for probe in panel.probes:
         print(probe.task, probe.quality)
     config, arrays = panel.save_arrays()
-    parent = load_checkpoint(options.tokenizer, "tokenizer")
     spec = CheckpointSpec(
         kind="probes", config=config, tensors=arrays, card=CARD.format(title="The linear probes"), dtype="keep",
         parents={"tokenizer": parent.id}, metrics={p.task: p.quality for p in panel.probes},
@@ -105,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

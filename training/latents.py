@@ -16,14 +16,26 @@ from torch import Tensor
 from braing3n_core.models.mae import Encoder
 from braing3n_core.models.tokenizer import Tokenizer
 
-from .loop import autocast
+from .loop import TrainingError, autocast
 from .store import Record, Store, matching
 
 
 @torch.no_grad()
-def cache_tokens(store: Store, encoder: Encoder, path: Path, device: torch.device, batch: int = 8) -> np.ndarray:
-    """Tokens (n,1200,D) float16 of the whole store, computed once and kept in ``path``."""
+def cache_tokens(
+    store: Store, encoder: Encoder, path: Path, device: torch.device, encoder_id: str, batch: int = 8
+) -> np.ndarray:
+    """Tokens (n,1200,D) float16 of the whole store, computed once and kept in ``path``.
+
+    Beside it lies the id of the encoder. Raises TrainingError when the kept tokens are of another encoder or store.
+    """
+    note, about = path.with_suffix(".json"), {"encoder": encoder_id, "volumes": len(store)}
     if path.is_file():
+        kept = json.loads(note.read_text()) if note.is_file() else about
+        if kept != about:
+            raise TrainingError(
+                "train.other_tokens", f"{path} holds tokens of {kept}, asked for are those of {about}.",
+                "Give another --out, or remove that file.",
+            )
         return np.load(path, mmap_mode="r")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -36,6 +48,7 @@ def cache_tokens(store: Store, encoder: Encoder, path: Path, device: torch.devic
         if start % (40 * batch) == 0:
             print(f"tokens {start}/{len(store)}", file=sys.stderr, flush=True)
     tokens.flush()
+    note.write_text(json.dumps(about))
     partial.replace(path)
     return np.load(path, mmap_mode="r")
 
@@ -53,10 +66,14 @@ def project(tokens: np.ndarray, tokenizer: Tokenizer, batch: int = 64) -> Tensor
 
 @dataclass(frozen=True)
 class LatentSet:
-    """What the stages after the tokenizer learn from. latents (n,1200,C) float32; records: one dict a volume."""
+    """What the stages after the tokenizer learn from.
+
+    latents (n,1200,C) float32; records: one dict a volume; tokenizer: id of the tokenizer that made them.
+    """
 
     latents: Tensor
     records: list[Record]
+    tokenizer: str | None = None
 
     def where(self, **labels: Any) -> list[int]:
         """Indices of the records with these labels."""
@@ -67,13 +84,33 @@ class LatentSet:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "latents.npy", self.latents.half().numpy())
         (folder / "records.json").write_text(json.dumps(self.records))
+        (folder / "latents.json").write_text(json.dumps({"tokenizer": self.tokenizer}))
 
     @classmethod
-    def open(cls, folders: Sequence[Path]) -> LatentSet:
-        """One or several folders as one set; subjects of different folders stay different subjects."""
+    def open(cls, folders: Sequence[Path], tokenizer: str | None = None) -> LatentSet:
+        """One or several folders as one set; subjects of different folders stay different subjects.
+
+        Raises TrainingError when a folder was made by another tokenizer than the one with this id.
+        """
         latents, records = [], []
         for folder in folders:
+            _require_tokenizer(folder, tokenizer)
             latents.append(torch.from_numpy(np.load(folder / "latents.npy")).float())
             rows = json.loads((folder / "records.json").read_text())
             records += [{**row, "subject": f"{folder.resolve()}:{row['subject']}"} for row in rows]
-        return cls(torch.cat(latents), records)
+        return cls(torch.cat(latents), records, tokenizer)
+
+
+def _require_tokenizer(folder: Path, wanted: str | None) -> None:
+    note = folder / "latents.json"
+    if not (folder / "latents.npy").is_file():
+        raise TrainingError(
+            "train.no_latents", f"There are no latents in {folder}.",
+            "Make them with training.train_tokenizer or training.cache_latents.",
+        )
+    made_by = json.loads(note.read_text())["tokenizer"] if note.is_file() else None
+    if wanted and made_by and made_by != wanted:
+        raise TrainingError(
+            "train.other_tokenizer", f"The latents in {folder} were made by tokenizer {made_by}, not by {wanted}.",
+            "Give the tokenizer that made them, or make them again with training.cache_latents.",
+        )

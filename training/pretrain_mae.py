@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from braing3n_core.config import config_from_dict
-from braing3n_core.models.layers import PATCH, patch_histograms, patchify
+from braing3n_core.models.layers import PATCH, patch_histograms, patchify, unpatchify
 from braing3n_core.models.mae import Encoder, MAEConfig, MaskedAutoencoder, random_keep
 
-from .loop import train
-from .stage import Settings, arguments, save_stage
+from .loop import Batch, train
+from .parallel import share
+from .planes import three_planes
+from .stage import Settings, arguments, command, names_of, save_stage
 from .store import Store
 
 
@@ -44,7 +47,7 @@ class Pretraining(nn.Module):
             nn.init.zeros_(reading.weight)
             nn.init.zeros_(reading.bias)
 
-    def loss(self, volume: Tensor, keep: Tensor) -> Tensor:
+    def forward(self, volume: Tensor, keep: Tensor) -> Tensor:
         """The masked loss of the paper plus the weighted readings: volume (B,1,X,Y,Z), keep (B,K)."""
         patches = patchify(volume)
         encoded = self.mae.encoder.encode_patches(patches, keep)
@@ -95,25 +98,40 @@ def principal_start(encoder: Encoder, store: Store, volumes: int = 48) -> None:
         encoder.patch_embed.bias[width:] = -gain * seen.mean(0)
 
 
+def picture_of(store: Store, mask_ratio: float, device: torch.device) -> Callable[[nn.Module], tuple[str, np.ndarray]]:
+    """The first volume, what the encoder saw of it, and what was rebuilt."""
+    keep = random_keep(1, mask_ratio, torch.Generator().manual_seed(0)).to(device)
+
+    def draw(model: nn.Module) -> tuple[str, np.ndarray]:
+        volume = store.zscored([0], device)
+        patches = patchify(volume)
+        seen = torch.zeros_like(patches).scatter_(1, keep[..., None].expand(-1, -1, patches.shape[-1]), 1.0)
+        rebuilt = torch.where(seen > 0, patches, model.mae(volume, keep).float())
+        hidden = torch.where(seen > 0, patches, -1.0)
+        return "volume_seen_rebuilt", three_planes(volume, unpatchify(hidden), unpatchify(rebuilt))
+
+    return draw
+
+
 def main() -> None:
     """Train and write ``RUN/encoder``."""
     options = arguments(__doc__ or "", stores=True).parse_args()
     settings = Settings("mae", options)
-    store, config = Store.open(*options.store), settings.model("mae", MAEConfig)
-    extra = config_from_dict(MAETraining, settings.tables.get("mae", {}).get("extra", {}))
+    store, config, extra = Store.open(*options.store), settings.model("mae", MAEConfig), settings.extra(MAETraining)
     torch.manual_seed(settings.train.seed)
-    model = Pretraining(config, extra)
+    model, device = Pretraining(config, extra), settings.device
     principal_start(model.mae.encoder, store)
-    model = model.to(settings.device)
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        chosen = torch.randint(len(store), (settings.train.batch_size,), generator=generator).tolist()
-        keep = random_keep(len(chosen), config.mask_ratio, generator).to(settings.device)
-        return model.loss(store.zscored(chosen, settings.device), keep)
+    def draw(step: int, generator: torch.Generator) -> Batch:
+        chosen = torch.randint(len(store), (settings.train.batch_size,), generator=generator)
+        keep = random_keep(len(chosen), config.mask_ratio, generator)[share()].to(device)
+        mine = chosen[share()].tolist()
+        return Batch((store.zscored(mine, device), keep), names_of(store.records, mine))
 
-    best = train(model, loss, settings.train, options.out, settings.device)
+    picture = picture_of(store, config.mask_ratio, device)
+    best = train(model.to(device), draw, settings.run(len(store), config, picture=picture))
     save_stage(options.out, "encoder", best.mae.encoder, {}, {"volumes": len(store)})
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

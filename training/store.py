@@ -1,8 +1,10 @@
 """The training store: volumes on the model grid, memory-mapped, with their labels beside them.
 
-A folder with ``voxels.npy`` (n,160,192,160) uint8 and ``records.json``. Each volume is scaled to 0..255 by its own
-maximum; its mean and standard deviation before that are in the record, so that the z-score of the paper's loader is
-made when a batch is read, on the device.
+A folder with ``records.json``, one record a volume. A record that names a ``file`` has its voxels there, (160,192,160)
+float16 (what ``training.prepare`` writes: volumes come one by one, from many machines); without it they are its row of
+``voxels.npy`` (n,160,192,160) uint8 (what ``training.build_store`` writes). Stored voxels times the record's ``scale``
+are grey values, whose ``mean`` and ``std`` are in the record too, so that the z-score of the paper's loader is made
+when a batch is read, on the device.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 
 from braing3n_core.atlas import MODEL_SHAPE
+from braing3n_core.atomic import atomic_file
 from braing3n_core.errors import BrainG3NError
 
 Record = dict[str, Any]
@@ -30,21 +33,44 @@ class StoreError(BrainG3NError):
 class Joined:
     """The memory-mapped voxels of several stores behind one index."""
 
-    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+    def __init__(self, parts: Sequence[np.ndarray | Files]) -> None:
         self.parts = parts
         self.ends = np.cumsum([len(part) for part in parts])
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Volume ``index`` (160,192,160) uint8."""
+        """Volume ``index`` (160,192,160) as it is stored."""
         part = int(np.searchsorted(self.ends, index, side="right"))
         return self.parts[part][index - self.ends[part]]
 
 
+class Files:
+    """Volumes that lie in a file each, behind one index; memory-mapped when they are read."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Volume ``index`` (160,192,160) float16. Raises :class:`StoreError` for a file that is not one."""
+        path = self.paths[index]
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise StoreError(
+                "store.volume", f"{path} cannot be read ({error}).", "Run training.prepare again with --retry."
+            ) from error
+        if array.shape != MODEL_SHAPE:
+            raise StoreError("store.volume", f"{path} has the shape {array.shape}.", f"It must be {MODEL_SHAPE}.")
+        return np.asarray(array)
+
+
 @dataclass(frozen=True)
 class Store:
-    """voxels (n,160,192,160) uint8, memory-mapped, read by index; records: one dict a volume."""
+    """voxels: by index (160,192,160), memory-mapped; records: one dict a volume."""
 
-    voxels: np.ndarray | Joined
+    voxels: np.ndarray | Joined | Files
     records: list[Record]
 
     @classmethod
@@ -57,7 +83,7 @@ class Store:
             {**row, "subject": f"{Path(folder).resolve()}:{row['subject']}"}
             for folder, (_, rows) in zip(folders, opened, strict=True) for row in rows
         ]
-        return cls(Joined([voxels[: len(rows)] for voxels, rows in opened]), records)
+        return cls(Joined([voxels for voxels, _ in opened]), records)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -75,13 +101,16 @@ class Store:
         return (raw.float() * gain - offset)[:, None]
 
 
-def _open(folder: Path) -> tuple[np.ndarray, list[Record]]:
+def _open(folder: Path) -> tuple[np.ndarray | Files, list[Record]]:
     if not (folder / "records.json").is_file():
         raise StoreError(
-            "store.missing", f"No finished training store in {folder}.", "Make one with training.build_store."
+            "store.missing", f"No finished training store in {folder}.",
+            "Make one with training.prepare, or of phantoms with training.build_store.",
         )
     records = json.loads((folder / "records.json").read_text())
-    return np.load(folder / "voxels.npy", mmap_mode="r"), records
+    if records and all("file" in record for record in records):
+        return Files([folder / record["file"] for record in records]), records
+    return np.load(folder / "voxels.npy", mmap_mode="r", allow_pickle=False)[: len(records)], records
 
 
 def matching(records: Sequence[Record], labels: dict[str, Any]) -> list[int]:
@@ -101,15 +130,15 @@ def write_store(folder: str | Path, volumes: Iterator[tuple[np.ndarray, Record]]
         statistics = {"scale": scale, "mean": float(array.mean()), "std": float(array.std())}
         records.append({**record, **statistics})
         if i % 100 == 99:  # a build that is stopped early leaves a store of what is done
-            _write_records(folder, records)
+            write_records(folder, records)
     voxels.flush()
-    _write_records(folder, records)
+    write_records(folder, records)
     if len(records) != count:
         raise StoreError("store.count", f"Expected {count} volumes, got {len(records)}.", "The source ended early.")
     return Store.open(folder)
 
 
-def _write_records(folder: Path, records: list[Record]) -> None:
-    partial = folder / "records.json.partial"
-    partial.write_text(json.dumps(records))
-    partial.replace(folder / "records.json")
+def write_records(folder: Path, records: list[Record]) -> None:
+    """The records of a store, whole or not at all."""
+    with atomic_file(folder / "records.json") as handle:
+        handle.write(json.dumps(records).encode("utf-8"))

@@ -5,45 +5,95 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from braing3n_core.checkpoint import load_checkpoint
 from braing3n_core.generation.flow import sample_times
+from braing3n_core.generation.sampling import integrate, time_grid
+from braing3n_core.models.conditions import ConditionBatch
 from braing3n_core.models.dit import DiT, DiTConfig
+from braing3n_core.models.layers import NUM_TOKENS
+from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
 from .conditions import conditions_of, fit_prior
 from .latents import LatentSet
-from .loop import train
-from .stage import Settings, add_latents, arguments, save_stage
+from .loop import Batch, TrainingError, train
+from .parallel import share
+from .planes import three_planes
+from .stage import Settings, add_latents, arguments, command, load_model, names_of, save_stage
+
+PICTURE_STEPS = 10
+"""Steps of the integrator for the pictures on the way: enough to see, few enough not to wait."""
+
+
+class FlowMatching(nn.Module):
+    """The loss as a module: source, target (B,N,C), t (B,), conditions, context (B,N,C), weight (B,) -> scalar."""
+
+    def __init__(self, network: DiT) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, source: Tensor, target: Tensor, t: Tensor, conditions: ConditionBatch, context: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        return self.network.loss(source, target, t, conditions, context=context, weight=weight)
+
+
+def picture_of_sample(objective: nn.Module, tokenizer: Tokenizer, conditions: ConditionBatch) -> np.ndarray:
+    """One brain drawn under the first row of the conditions, always from the same noise."""
+    network, device = objective.network, conditions.index.device
+    noise = torch.randn(1, NUM_TOKENS, tokenizer.config.channels, generator=torch.Generator().manual_seed(0)).to(device)
+    row = conditions.rows(slice(0, 1))
+    times = time_grid(PICTURE_STEPS)
+    latents = integrate(lambda x, t: network(x, t, row), noise, times)
+    return three_planes(tokenizer.decode(latents))
 
 
 def main() -> None:
     """Train and write ``RUN/dit``."""
     options = add_latents(arguments(__doc__ or "")).parse_args()
     settings = Settings("dit", options)
-    data = LatentSet.open(options.latents)
+    device = settings.device
+    tokenizer, parent = load_model(options.tokenizer, "tokenizer", TokenizerConfig, Tokenizer, device)
+    data, config = LatentSet.open(options.latents, parent.id), settings.model("dit", DiTConfig)
     latents = data.latents
-    parent = load_checkpoint(options.tokenizer, "tokenizer")
-    config = settings.model("dit", DiTConfig)
+    require_channels(config, tokenizer.config.channels, settings.file)
     torch.manual_seed(settings.train.seed)
     model = DiT(config)
     conditions = conditions_of(data.records, model.spec)
     if model.prior is not None:
         fit_prior(model.prior, conditions, latents)
-    model, conditions = model.to(settings.device), conditions.to(settings.device)
+    objective, conditions = FlowMatching(model).to(device), conditions.to(device)
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
+    def draw(step: int, generator: torch.Generator) -> Batch:
         chosen = torch.randint(len(latents), (settings.train.batch_size,), generator=generator)
-        target = latents[chosen].to(settings.device)
-        source = torch.randn(target.shape, generator=generator).to(settings.device)
-        t = sample_times(len(chosen), generator=generator).to(settings.device)
-        rows = conditions.rows(chosen.to(settings.device)).drop(config.condition_dropout, generator)
-        return model.loss(source, target, t, rows)
+        source = torch.randn(len(chosen), *latents.shape[1:], generator=generator)
+        t = sample_times(len(chosen), generator=generator)
+        rows = conditions.rows(chosen.to(device)).drop(config.condition_dropout, generator).rows(share())
+        mine = chosen[share()]
+        inputs = (source[share()].to(device), latents[mine].to(device), t[share()].to(device), rows)
+        return Batch(inputs, names_of(data.records, mine.tolist()))
 
-    best = train(model, loss, settings.train, options.out, settings.device)
-    save_stage(options.out, "dit", best, {"tokenizer": parent.id}, {"volumes": len(latents)})
+    def picture(objective: nn.Module) -> tuple[str, np.ndarray]:
+        return "sample", picture_of_sample(objective, tokenizer, conditions)
+
+    run = settings.run(len(latents), config, {"tokenizer": parent.id}, picture)
+    best = train(objective, draw, run)
+    save_stage(
+        options.out, "dit", best.network, {"tokenizer": parent.id}, {"volumes": len(latents)}
+    )
+
+
+def require_channels(config: DiTConfig, channels: int, file: str) -> None:
+    """Raises TrainingError unless the generator makes latents of the tokenizer's channels."""
+    if config.channels != channels:
+        raise TrainingError(
+            "train.channels", f"The tokenizer's latents have {channels} channels, {file} says {config.channels}.",
+            f"Set channels = {channels} in the model's table, or give the tokenizer of this configuration.",
+        )
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

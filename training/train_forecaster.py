@@ -2,21 +2,20 @@
 
     python -m training.train_forecaster training/configs/small.toml --tokenizer T --latents SET [SET...] --out RUN
 
---path bridge trains the paper's own forecaster instead: a velocity from baseline to follow-up, without the baseline
-beside it and without a prior. The checkpoint says which it is, and the engine forecasts accordingly.
+``[forecaster.extra] preset = "bridge"`` trains the paper's own forecaster instead: a velocity from baseline to
+follow-up, without the baseline beside it and without a prior, by which the engine knows it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from braing3n_core.calibration import PATHS
 from braing3n_core.checkpoint import load_checkpoint
+from braing3n_core.errors import ConfigError
 from braing3n_core.generation.flow import BridgePath, Pair, flow_matching_loss, sample_times
 from braing3n_core.generation.forecast import change_scale
 from braing3n_core.models.conditions import ConditionBatch
@@ -24,9 +23,11 @@ from braing3n_core.models.dit import DiT, DiTConfig
 
 from .conditions import conditions_of, fit_prior
 from .latents import LatentSet
-from .loop import train
-from .stage import Settings, add_latents, arguments, save_stage
+from .loop import Batch, TrainingError, train
+from .parallel import share
+from .stage import Settings, add_latents, arguments, command, names_of, save_stage
 from .store import Record, matching
+from .train_dit import FlowMatching, require_channels
 
 
 @dataclass(frozen=True)
@@ -49,66 +50,158 @@ def visit_pairs(records: list[Record], modality: str = "T1") -> Pairs:
     return Pairs(index[:, 0], index[:, 1], torch.tensor(ages))
 
 
-def _bridge_loss(
-    model: DiT, latents: Tensor, pairs: Pairs, conditions: ConditionBatch, settings: Settings
-) -> Callable[[int, torch.Generator], Tensor]:
-    """The paper's: a velocity along the noisy bridge from baseline to follow-up."""
-    device, size = settings.device, settings.train.batch_size
+@dataclass(frozen=True)
+class ForecasterTraining:
+    """preset: ``change`` (a flow of the change, ADR 9) or ``bridge`` (the paper's path from baseline to follow-up).
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        chosen = torch.randint(len(pairs.baseline), (size,), generator=generator)
-        before, after = (latents[index[chosen]].to(device) for index in (pairs.baseline, pairs.follow_up))
-        eps = torch.randn(before.shape, generator=generator).to(device)
-        t = sample_times(size, generator=generator).to(device)
-        rows = conditions.rows(chosen.to(device)).drop(model.config.condition_dropout, generator)
-        return flow_matching_loss(lambda x, time: model(x, time, rows), BridgePath(), Pair(before, after, eps=eps), t)
+    bridge_sigma and bridge_envelope: the bridge's training noise.
+    """
 
-    return loss
+    preset: str = "change"
+    bridge_sigma: float = 0.1
+    bridge_envelope: str = "parabolic"
+
+
+class BridgeMatching(nn.Module):
+    """The paper's loss: baseline, follow-up (B,N,C), t (B,), noise (B,N,C), conditions -> scalar."""
+
+    def __init__(self, network: DiT, path: BridgePath) -> None:
+        super().__init__()
+        self.network, self.path = network, path
+
+    def forward(self, baseline: Tensor, follow_up: Tensor, t: Tensor, eps: Tensor, rows: ConditionBatch) -> Tensor:
+        pair = Pair(baseline, follow_up, eps=eps)
+        return flow_matching_loss(lambda x, time: self.network(x, time, rows), self.path, pair, t)
+
+
+@dataclass(frozen=True)
+class Visits:
+    """What both presets draw from: pairs of visits with their latents, and one row of conditions a pair."""
+
+    data: LatentSet
+    pairs: Pairs
+    conditions: ConditionBatch
+    dropout: float
+    device: torch.device
+    batch_size: int
+
+    def draw_change(self, step: int, generator: torch.Generator) -> Batch:
+        """A batch of the flow of change."""
+        scale = change_scales(self.pairs)
+        chosen = self._choose(generator)
+        source = torch.randn(len(chosen), *self.data.latents.shape[1:], generator=generator)
+        t = sample_times(len(chosen), generator=generator)
+        rows = self._rows(chosen, generator)
+        # The change of a short horizon is mostly noise of position and scan, divided by a small number: it weighs less.
+        weight, mine = scale[chosen].square(), chosen[share()]
+        tensors = (source[share()], self.change(mine, scale), t[share()])
+        source, target, t = (x.to(self.device) for x in tensors)
+        context = self.data.latents[self.pairs.baseline[mine]].to(self.device)
+        weights = (weight[share()].to(self.device), weight.mean().to(self.device))
+        return Batch((source, target, t, rows, context, weights), self._names(mine))
+
+    def draw_bridge(self, step: int, generator: torch.Generator) -> Batch:
+        """A batch of the paper's bridge."""
+        chosen = self._choose(generator)
+        eps = torch.randn(len(chosen), *self.data.latents.shape[1:], generator=generator)
+        t = sample_times(len(chosen), generator=generator)
+        rows = self._rows(chosen, generator)
+        mine = chosen[share()]
+        ends = (self.data.latents[self.pairs.baseline[mine]], self.data.latents[self.pairs.follow_up[mine]])
+        tensors = (*ends, t[share()], eps[share()])
+        return Batch((*(x.to(self.device) for x in tensors), rows), self._names(mine))
+
+    def change(self, rows: Tensor, scale: Tensor) -> Tensor:
+        """Change of the latents per unit of time (len(rows),N,C)."""
+        latents, pairs = self.data.latents, self.pairs
+        return (latents[pairs.follow_up[rows]] - latents[pairs.baseline[rows]]) / scale[rows, None, None]
+
+    def _choose(self, generator: torch.Generator) -> Tensor:
+        return torch.randint(len(self.pairs.horizon_years), (self.batch_size,), generator=generator)
+
+    def _rows(self, chosen: Tensor, generator: torch.Generator) -> ConditionBatch:
+        rows = self.conditions.rows(chosen.to(self.device))
+        return rows.drop(self.dropout, generator).rows(share())
+
+    def _names(self, mine: Tensor) -> list[str]:
+        ends = zip(self.pairs.baseline[mine].tolist(), self.pairs.follow_up[mine].tolist(), strict=True)
+        return [" -> ".join(names_of(self.data.records, pair)) for pair in ends]
+
+
+class ChangeMatching(FlowMatching):
+    """The weighted loss of the flow of change; weights: of these rows, and the mean of the whole batch's."""
+
+    def forward(
+        self, source: Tensor, target: Tensor, t: Tensor, conditions: ConditionBatch, context: Tensor,
+        weights: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        weight, mean_weight = weights
+        loss = self.network.loss(source, target, t, conditions, context=context, weight=weight)
+        return loss * (weight.mean() / mean_weight)  # 1 where one process has the whole batch
+
+
+def change_scales(pairs: Pairs) -> Tensor:
+    """The unit of time of each pair (n,)."""
+    return torch.tensor([change_scale(h) for h in pairs.horizon_years.tolist()])
+
+
+def objective_of(config: DiTConfig, extra: ForecasterTraining, visits: Visits) -> nn.Module:
+    """The network with its loss, the Gaussian prior fitted. Raises ConfigError for sizes that the preset excludes."""
+    require_preset(config, extra)
+    model = DiT(config)
+    if extra.preset == "bridge":
+        return BridgeMatching(model, BridgePath(extra.bridge_sigma, extra.bridge_envelope))
+    if model.prior is not None:
+        scale = change_scales(visits.pairs)
+        fit_prior(
+            model.prior, visits.conditions.to("cpu"), visits.change(torch.arange(len(scale)), scale),
+            context=visits.data.latents[visits.pairs.baseline], weight=scale.square(), ridge=1.0,
+        )
+    return ChangeMatching(model)
+
+
+def require_preset(config: DiTConfig, extra: ForecasterTraining) -> None:
+    """Raises ConfigError unless the sizes are those of the preset; engines tell the preset by the context."""
+    if extra.preset not in ("change", "bridge"):
+        raise ConfigError("forecaster.preset", f"Unknown preset {extra.preset!r}.", "Use change or bridge.")
+    if extra.preset == "change" and config.context_channels != config.channels:
+        raise ConfigError(
+            "forecaster.context", f"The flow of change reads the baseline, but context_channels is "
+            f"{config.context_channels}.", f"Set context_channels = {config.channels} in [forecaster.model].",
+        )
+    if extra.preset == "bridge" and (config.context_channels or config.prior != "none"):
+        raise ConfigError(
+            "forecaster.context", "The bridge starts from the baseline and knows neither context nor prior.",
+            'Set context_channels = 0 and prior = "none" in [forecaster.model].',
+        )
 
 
 def main() -> None:
     """Train and write ``RUN/forecaster``."""
-    parser = add_latents(arguments(__doc__ or ""))
-    parser.add_argument("--path", choices=PATHS, default="change")
-    options = parser.parse_args()
+    options = add_latents(arguments(__doc__ or "")).parse_args()
     settings = Settings("forecaster", options)
-    data = LatentSet.open(options.latents)
-    latents = data.latents
     parent = load_checkpoint(options.tokenizer, "tokenizer")
-    pairs, config = visit_pairs(data.records), settings.model("forecaster", DiTConfig)
-    if options.path == "bridge":
-        config = replace(config, context_channels=0, prior="none", prior_components=0)
-    torch.manual_seed(settings.train.seed)
-    model = DiT(config)
-    records = [data.records[i] for i in pairs.baseline.tolist()]
-    conditions = conditions_of(records, model.spec, horizon_years=pairs.horizon_years.tolist())
-    scale = torch.tensor([change_scale(h) for h in pairs.horizon_years.tolist()])
-    # The change of a short horizon is mostly noise of position and scan, divided by a small number: it weighs less.
-    weight = scale.square()
-
-    def change(rows: Tensor) -> Tensor:
-        return (latents[pairs.follow_up[rows]] - latents[pairs.baseline[rows]]) / scale[rows, None, None]
-
-    if model.prior is not None:
-        everything = torch.arange(len(scale))
-        fit_prior(
-            model.prior, conditions, change(everything), context=latents[pairs.baseline], weight=weight, ridge=1.0
+    data, extra = LatentSet.open(options.latents, parent.id), settings.extra(ForecasterTraining)
+    pairs, config, train_config = visit_pairs(data.records), settings.model("forecaster", DiTConfig), settings.train
+    require_channels(config, data.latents.shape[-1], settings.file)
+    if not len(pairs.horizon_years):
+        raise TrainingError(
+            "train.no_pairs", "No subject has two T1 visits.", "Give latent sets of repeated visits to --latents."
         )
-    model, conditions = model.to(settings.device), conditions.to(settings.device)
-
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        chosen = torch.randint(len(scale), (settings.train.batch_size,), generator=generator)
-        target, context = change(chosen).to(settings.device), latents[pairs.baseline[chosen]].to(settings.device)
-        source = torch.randn(target.shape, generator=generator).to(settings.device)
-        t = sample_times(len(chosen), generator=generator).to(settings.device)
-        rows = conditions.rows(chosen.to(settings.device)).drop(config.condition_dropout, generator)
-        return model.loss(source, target, t, rows, context=context, weight=weight[chosen].to(settings.device))
-
-    chosen_loss = _bridge_loss(model, latents, pairs, conditions, settings) if options.path == "bridge" else loss
-    best = train(model, chosen_loss, settings.train, options.out, settings.device)
-    metrics = {"pairs": len(scale), "path": options.path}
-    save_stage(options.out, "forecaster", best, {"tokenizer": parent.id}, metrics)
+    torch.manual_seed(train_config.seed)
+    records = [data.records[i] for i in pairs.baseline.tolist()]
+    conditions = conditions_of(records, config.spec(), horizon_years=pairs.horizon_years.tolist())
+    visits = Visits(
+        data, pairs, conditions.to(settings.device), config.condition_dropout, settings.device, train_config.batch_size
+    )
+    objective = objective_of(config, extra, visits).to(settings.device)
+    run = settings.run(len(pairs.horizon_years), (config, extra), {"tokenizer": parent.id})
+    best = train(objective, visits.draw_bridge if extra.preset == "bridge" else visits.draw_change, run)
+    metrics = {"pairs": len(pairs.horizon_years), "preset": extra.preset}
+    save_stage(
+        options.out, "forecaster", best.network, {"tokenizer": parent.id}, metrics
+    )
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

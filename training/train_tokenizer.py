@@ -6,20 +6,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from braing3n_core.config import config_from_dict
 from braing3n_core.models.layers import GRID, patch_histograms, patchify
 from braing3n_core.models.mae import Encoder, EncoderConfig
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
 from .latents import LatentSet, cache_tokens, project
-from .loop import train
-from .stage import Settings, arguments, load_model, save_stage
+from .loop import Batch, TrainingError, train
+from .parallel import first_alone, rank, share
+from .planes import three_planes
+from .stage import Settings, arguments, command, load_model, names_of, save_stage
 from .store import Store
 
 
@@ -91,6 +93,8 @@ def best_linear_reading(tokenizer: Tokenizer, tokens: np.ndarray, store: Store, 
     linear.gather.bias.copy_(gathered[-1])
     linear.voxels.weight.copy_(reduced.T.float())
     linear.voxels.bias.copy_(mean.float())
+    # It stays there: steps of the size that the convolutions need would only wear it down (training/LOG.md).
+    linear.requires_grad_(False)
 
 
 def _neighbourhoods(latents: Tensor) -> Tensor:
@@ -102,7 +106,7 @@ def _neighbourhoods(latents: Tensor) -> Tensor:
 
 def _spread(count: int, most: int) -> list[int]:
     """At most ``most`` of the indices below ``count``, evenly spread."""
-    return np.linspace(0, count - 1, min(most, count)).astype(int).tolist()  # type: ignore[no-any-return]
+    return np.linspace(0, count - 1, min(most, count)).astype(int).tolist()
 
 
 def _readable(patches: Tensor, extra: TokenizerTraining) -> Tensor:
@@ -125,35 +129,72 @@ def standardise(tokenizer: Tokenizer, tokens: np.ndarray) -> None:
     tokenizer.latent_std.copy_(latents.std((0, 1)))
 
 
+class Reconstruction(nn.Module):
+    """Voxel L1 of decoded latents: tokens (B,N,D), volume (B,1,X,Y,Z), whether the projection learns -> scalar."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    def forward(self, tokens: Tensor, volume: Tensor, learn_projection: bool) -> Tensor:
+        latents = self.tokenizer.projection(tokens)
+        latents = latents if learn_projection else latents.detach()
+        return (self.tokenizer.decode(latents) - volume).abs().mean()
+
+
 def main() -> None:
     """Train and write ``RUN/tokenizer``; ``RUN`` also becomes the latent set of the store."""
     options = arguments(__doc__ or "", stores=True, encoder="encoder checkpoint").parse_args()
     settings = Settings("tokenizer", options)
     store, device = Store.open(*options.store), settings.device
     encoder, parent = load_model(options.encoder, "encoder", EncoderConfig, Encoder, device)
-    tokens = cache_tokens(store, encoder, options.out / "tokens.npy", device)
-    extra = config_from_dict(TokenizerTraining, settings.tables.get("tokenizer", {}).get("extra", {}))
+    config, extra = settings.model("tokenizer", TokenizerConfig), settings.extra(TokenizerTraining)
+    require_width(config, encoder.config, settings.file)
+    with first_alone():
+        tokens = cache_tokens(store, encoder, options.out / "tokens.npy", device, parent.id)
 
     torch.manual_seed(settings.train.seed)
-    model = Tokenizer(settings.model("tokenizer", TokenizerConfig))
+    model = Tokenizer(config)
     best_linear_start(model, tokens, store, extra)
     best_linear_reading(model, tokens, store)
-    model = model.to(device, memory_format=torch.channels_last_3d)
+    objective = Reconstruction(model.to(device, memory_format=torch.channels_last_3d))
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
-        chosen = torch.randint(len(store), (settings.train.batch_size,), generator=generator).tolist()
-        latents = model.projection(torch.from_numpy(np.stack([tokens[i] for i in chosen])).float().to(device))
-        latents = latents.detach() if step < extra.freeze_projection else latents
-        return (model.decode(latents) - store.zscored(chosen, device)).abs().mean()
+    def read(indices: list[int]) -> Tensor:
+        return torch.from_numpy(np.stack([tokens[i] for i in indices])).float().to(device)
 
-    best = train(model, loss, settings.train, options.out, device)
-    standardise(best, tokens)
-    save_stage(
-        options.out, "tokenizer", best, {"encoder": parent.id}, {"volumes": len(store)},
+    def draw(step: int, generator: torch.Generator) -> Batch:
+        chosen = torch.randint(len(store), (settings.train.batch_size,), generator=generator)[share()].tolist()
+        inputs = (read(chosen), store.zscored(chosen, device), step >= extra.freeze_projection)
+        return Batch(inputs, names_of(store.records, chosen))
+
+    def picture(objective: nn.Module) -> tuple[str, np.ndarray]:
+        decoded = objective.tokenizer.decode(objective.tokenizer.projection(read([0])))
+        return "volume_reconstruction", three_planes(store.zscored([0]), decoded)
+
+    run = settings.run(len(store), config, {"encoder": parent.id}, picture)
+    best: Tokenizer = train(objective, draw, run).tokenizer
+    if rank() == 0:
+        finish(best, parent.id, tokens, store, options.out)
+
+
+def finish(tokenizer: Tokenizer, encoder_id: str, tokens: np.ndarray, store: Store, out: Path) -> None:
+    """Standardise the latents, write the checkpoint and the latent set."""
+    standardise(tokenizer, tokens)
+    saved = save_stage(
+        out, "tokenizer", tokenizer, {"encoder": encoder_id}, {"volumes": len(store)},
         keep_float32=("latent_mean", "latent_std"),
     )
-    LatentSet(project(tokens, best), store.records).save(options.out)
+    LatentSet(project(tokens, tokenizer), store.records, saved.id if saved else None).save(out)
+
+
+def require_width(config: TokenizerConfig, encoder: EncoderConfig, file: str) -> None:
+    """Raises TrainingError unless the tokenizer reads tokens of the encoder's width."""
+    if config.encoder_width != encoder.width:
+        raise TrainingError(
+            "train.encoder_width", f"The encoder has width {encoder.width}, {file} says {config.encoder_width}.",
+            f"Set encoder_width = {encoder.width} in [tokenizer.model], or give the encoder of this configuration.",
+        )
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

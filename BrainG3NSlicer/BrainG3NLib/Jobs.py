@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from braing3n_core.errors import BrainG3NError, Cancelled
 from braing3n_core.progress import Cancel, Progress
-from braing3n_core.schema import AnyRequest, EngineProtocol, Output, Result
+from braing3n_core.schema import AnyRequest, CounterfactualRequest, EngineProtocol, ForecastRequest, Output, Result
 from braing3n_core.volume import Volume
 
 from .Volumes import slicerOrder
@@ -39,11 +39,17 @@ class Image:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a job found: the result, its images, and its tables that are JSON files."""
+    """What a job found: the result, its images, its tables that are JSON files, and its further samples.
+
+    spread: standard deviation of the samples of a counterfactual, voxel by voxel. coarse: made with few steps.
+    """
 
     result: Result
     images: tuple[Image, ...]
     tables: dict[str, Any]
+    others: tuple[Answer, ...] = ()
+    spread: Image | None = None
+    coarse: bool = False
 
     def images_of(self, role: str, space: str = "native") -> list[Image]:
         """Images by role and space, in the order of their horizons."""
@@ -51,11 +57,16 @@ class Answer:
         return sorted(found, key=lambda image: image.output.horizon_years or 0.0)
 
 
+COARSE_STEPS = 2
+"""Of the integrator for the first answer. More are closer to the full answer, and later."""
+
+
 @dataclass
 class Job:
     """A request with the scan that it is about.
 
     kind: the verb. request: its ``input`` is ``folder / <name>.nrrd``, which :meth:`run` writes. inputID: MRML id.
+    samples: of a counterfactual, each with the next seed. coarseFirst: show an answer of few steps before the full one.
     """
 
     kind: str
@@ -65,22 +76,41 @@ class Job:
     folder: Path
     inputID: str
     space: str = "native"
+    samples: int = 1
+    coarseFirst: bool = False
     cancel: Cancel = field(default_factory=Cancel)
 
-    def run(self, engine: EngineProtocol, progress: Progress) -> Answer:
-        """Write the scan, ask the engine, read what it wrote. The folder is gone afterwards. Raises BrainG3NError."""
+    def run(
+        self, engine: EngineProtocol, progress: Progress, preview: Callable[[Answer], Any] | None = None
+    ) -> Answer:
+        """Write the scan, ask the engine, read what it wrote. The folder is gone afterwards. Raises BrainG3NError.
+
+        preview: called with the coarse answer, if one is wanted and the verb has one.
+        """
         try:
             self._write()
-            result = engine.run(self.request, self.folder / "out", progress=progress, cancel=self.cancel)
-            self.cancel.check()
-            return self._read(result)
+            share = Shares(progress, self.samples)
+            coarse = coarsened(self.request) if preview is not None and self.coarseFirst else None
+            if coarse is not None and preview is not None:
+                preview(replace(self._ask(engine, coarse, "coarse", share.of(0)), coarse=True))
+            first, *others = [
+                self._ask(engine, request, f"sample{n}", share.of(n)) for n, request in enumerate(self._requests())
+            ]
+            return replace(first, others=tuple(others), spread=spread([first, *others]))
         except OSError as error:
-            raise BrainG3NError(
-                "slicer.disk", f"The folder {self.folder} cannot be used: {error.strerror}.",
-                "Free some space, or choose another temporary folder in Slicer's settings.",
-            ) from error  # fmt: skip
+            raise _noFolder(self.folder, error) from error
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _requests(self) -> list[AnyRequest]:
+        if not isinstance(self.request, CounterfactualRequest):
+            return [self.request]
+        return [replace(self.request, seed=self.request.seed + n) for n in range(self.samples)]
+
+    def _ask(self, engine: EngineProtocol, request: AnyRequest, name: str, progress: Progress) -> Answer:
+        result = engine.run(request, self.folder / name, progress=progress, cancel=self.cancel)
+        self.cancel.check()
+        return self._read(result)
 
     def _write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -99,26 +129,74 @@ class Job:
         return Answer(result, tuple(images), tables)
 
 
+@dataclass(frozen=True)
+class Shares:
+    """The progress of several samples as one that never goes back."""
+
+    whole: Progress
+    count: int
+
+    def of(self, number: int) -> Progress:
+        """The progress of one sample."""
+        words = f" (sample {number + 1} of {self.count})" if self.count > 1 else ""
+        return lambda fraction, message: self.whole((number + fraction) / self.count, message + words)
+
+
+def coarsened(request: AnyRequest) -> AnyRequest | None:
+    """The same question with few steps (and one sample), or None for a verb that has no steps."""
+    if isinstance(request, CounterfactualRequest) and request.num_steps > COARSE_STEPS:
+        return replace(request, num_steps=COARSE_STEPS)
+    if isinstance(request, ForecastRequest) and request.num_steps > COARSE_STEPS:
+        return replace(request, num_steps=COARSE_STEPS, samples=1, uncertainty=False)
+    return None
+
+
+def spread(answers: list[Answer]) -> Image | None:
+    """How much the edited scans of several samples differ, voxel by voxel; None for one sample."""
+    edited = [answer.images_of("counterfactual")[0] for answer in answers if answer.images_of("counterfactual")]
+    if len(edited) < 2:
+        return None
+    deviation = np.std([image.array for image in edited], axis=0, ddof=1, dtype=np.float32)
+    output = replace(edited[0].output, role="uncertainty", path="")
+    return Image(output, deviation, edited[0].affine, _limit(deviation))
+
+
 def _image(output: Output) -> Image:
     volume = Volume.load(output.path, allow_constant=True)
-    size = np.abs(volume.array[volume.array != 0])
-    limit = float(np.percentile(size, 99.5)) if size.size else 1.0
-    return Image(output, slicerOrder(volume.array), volume.affine, limit)
+    return Image(output, slicerOrder(volume.array), volume.affine, _limit(volume.array))
+
+
+def _limit(array: np.ndarray) -> float:
+    size = np.abs(array[array != 0])
+    return float(np.percentile(size, 99.5)) if size.size else 1.0
 
 
 def jobFolder() -> Path:
-    """A new folder for a job's files, only for this user."""
-    return Path(tempfile.mkdtemp(prefix="BrainG3N-"))
+    """A new folder for a job's files, only for this user. Raises BrainG3NError."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="BrainG3N-"))
+    except OSError as error:
+        raise _noFolder(Path(tempfile.gettempdir()), error) from error
+
+
+def _noFolder(folder: Path, error: OSError) -> BrainG3NError:
+    return BrainG3NError(
+        "slicer.disk", f"The folder {folder} cannot be used: {error.strerror or error}.",
+        "Free some space, or choose another temporary folder in Slicer's settings.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Event:
-    """What a runner reports. kind: ``progress``, ``done``, ``failed`` or ``cancelled``."""
+    """What a runner reports. kind: ``progress``, ``preview``, ``done``, ``failed`` or ``cancelled``."""
 
     kind: str
     fraction: float = 0.0
     message: str = ""
     value: Any = None
+
+
+ENDS = ("done", "failed", "cancelled")
 
 
 class Runner:
@@ -135,8 +213,8 @@ class Runner:
         """Whether a task is under way whose end was not yet abandoned."""
         return self._cancel is not None
 
-    def start(self, task: Callable[[Progress], Any], cancel: Cancel) -> None:
-        """Begin; ``task(progress)`` runs in the thread. Raises BrainG3NError when one runs already."""
+    def start(self, task: Callable[[Callable[[Event], None]], Any], cancel: Cancel) -> None:
+        """Begin; ``task(tell)`` runs in the thread and tells events. Raises BrainG3NError when one runs already."""
         if self.busy:
             raise BrainG3NError("slicer.busy", "A run is already under way.", "Wait for it, or press Cancel.")
         self._generation += 1
@@ -150,7 +228,7 @@ class Runner:
         found = []
         while not self._events.empty():
             found.append(self._events.get())
-        if any(event.kind != "progress" for event in found):
+        if any(event.kind in ENDS for event in found):
             self._cancel = None
         return found
 
@@ -167,9 +245,14 @@ class Runner:
             self._thread.join(seconds)
 
 
-def _do(task: Callable[[Progress], Any], events: queue.SimpleQueue) -> None:
+def progressInto(tell: Callable[[Event], None]) -> Progress:
+    """A progress that tells events."""
+    return lambda fraction, message: tell(Event("progress", fraction, message))
+
+
+def _do(task: Callable[[Callable[[Event], None]], Any], events: queue.SimpleQueue) -> None:
     try:
-        value = task(lambda fraction, message: events.put(Event("progress", fraction, message)))
+        value = task(events.put)
     except Cancelled:
         events.put(Event("cancelled"))
     except BrainG3NError as error:
@@ -198,5 +281,3 @@ class TimeLeft:
             return ""
         seconds = elapsed * (1.0 - fraction) / fraction
         return f"{seconds:.0f} s left" if seconds < 90 else f"{seconds / 60:.0f} min left"
-
-

@@ -22,11 +22,9 @@ from braing3n_core.volume import Volume
 from . import Requests, Scene, Tables, Timeline
 from .Colours import amountColours
 from .Jobs import Answer, Image, Job, jobFolder
-from .Scene import Run
+from .Scene import UNIT, Run
 from .Volumes import affineOf, checkScan, fileName, volumeFromNode
 from .Worker import Compute
-
-UNIT = "the scan's own unit"
 
 
 class Logic:
@@ -47,14 +45,17 @@ class Logic:
         path = folder / f"{fileName(node)}.nrrd"
         maskPath = None if mask is None else str(folder / "brain_mask.nrrd")
         request = Requests.buildRequest(kind, parameters, str(path), maskPath)
-        return Job(kind, request, volume, mask, folder, node.GetID())
+        samples = int(parameters.editSamples) if kind == "counterfactual" else 1
+        return Job(kind, request, volume, mask, folder, node.GetID(), samples=samples,
+                   coarseFirst=bool(parameters.coarseFirst))  # fmt: skip
 
     def accept(self, job: Job, answer: Answer) -> Iterator[Run]:
         """Make the result nodes, a few at each step, so that a caller can let the window breathe between them.
 
         Main thread. Yields the run after every step; if it is closed or fails, no node of the run stays behind.
         """
-        run = Run(self.scene, self.scene.GetNodeByID(job.inputID), answer.result, Requests.label(job.request))
+        title = Requests.label(job.request) + (" coarse" if answer.coarse else "")
+        run = Run(self.scene, self.scene.GetNodeByID(job.inputID), answer.result, title)
         finished = False
         try:
             for step in self._steps(job, answer, run):
@@ -102,6 +103,7 @@ class Logic:
                 run, "readings", run.name("readings", synthetic=False), Tables.READING_COLUMNS,
                 Tables.readingRows(answer.result.readings), synthetic=False,
             )  # fmt: skip
+            yield lambda: Tables.addProbabilities(run, answer.result.readings)
 
 
 def _preprocessed(answer: Answer, run: Run) -> Iterator[Callable[[], Any]]:
@@ -116,12 +118,26 @@ def _preprocessed(answer: Answer, run: Run) -> Iterator[Callable[[], Any]]:
 
 
 def _counterfactual(answer: Answer, run: Run) -> Iterator[Callable[[], Any]]:
-    (edited,), (change,) = answer.images_of("counterfactual"), answer.images_of("difference")
-    yield lambda: Scene.addVolume(run, "counterfactual", run.name(), _on(run, edited))
-    yield lambda: Scene.addDifference(run, "difference", run.name("difference"), _on(run, change), change.limit, UNIT)
+    limit = max(image.limit for each in (answer, *answer.others) for image in each.images_of("difference"))
+    yield from _edited(answer, run, limit, "")
     if answer.result.effects:
-        rows = Tables.effectRows(answer.result.effects)
+        rows = Tables.effectRows(answer.result.effects, answer.result.readings)
         yield lambda: Tables.addTable(run, "effects", run.name("effects"), Tables.EFFECT_COLUMNS, rows)
+    for number, other in enumerate(answer.others, start=2):
+        yield from _edited(other, run, limit, f"-{number}")
+    spread = answer.spread
+    if spread is not None:
+        yield lambda: _uncertainty(run, _on(run, spread))
+
+
+def _edited(answer: Answer, run: Run, limit: float, suffix: str) -> Iterator[Callable[[], Any]]:
+    """One sample: the edited scan, and its difference with limits that all samples share."""
+    (edited,), (change,) = answer.images_of("counterfactual"), answer.images_of("difference")
+    facts = answer.result.provenance
+    words = f"sample {suffix[1:]}" if suffix else ""
+    yield lambda: Scene.addVolume(run, f"counterfactual{suffix}", run.name(words), _on(run, edited), facts=facts)
+    name = f"difference {words}".strip()
+    yield lambda: Scene.addDifference(run, f"difference{suffix}", run.name(name), _on(run, change), limit, facts)
 
 
 def _forecast(answer: Answer, run: Run) -> Iterator[Callable[[], Any]]:

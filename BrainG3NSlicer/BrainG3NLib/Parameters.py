@@ -28,6 +28,8 @@ class BrainG3NParameters:
     guidance: Annotated[float, WithinRange(0.0, 10.0)] = 1.5
     strength: Annotated[float, WithinRange(0.0, 1.0)] = 1.0
     editRendering: str = "residual"
+    editSamples: Annotated[int, WithinRange(1, 16)] = 1
+    coarseFirst: bool = True
     seed: Annotated[int, WithinRange(0, 999999)] = 0
     knownAge: Annotated[float, WithinRange(0.0, 98.0)] = 0.0
     knownSex: str = ""

@@ -17,6 +17,7 @@ from .Colours import differenceColours
 from .Volumes import fillNode
 
 SYNTHETIC = "SYNTHETIC"
+UNIT = "the scan's own unit"
 PREFIX = "BrainG3N."
 """Of the attributes that every node of a run carries."""
 
@@ -38,11 +39,11 @@ class Run:
         words = [self.stem, what, f"[{SYNTHETIC}]" if synthetic else ""]
         return self.scene.GenerateUniqueName(" ".join(word for word in words if word))
 
-    def keep(self, role: str, node, synthetic: bool):
-        """Register a node: provenance, folder, and removal if the run fails. Returns the node."""
+    def keep(self, role: str, node, synthetic: bool, facts: dict[str, Any] | None = None):
+        """Register a node: provenance (``facts``, or the run's), folder, and removal if the run fails. Returns it."""
         self.nodes.append(node)
         self.named[role] = node
-        facts = self.result.provenance
+        facts = self.result.provenance if facts is None else facts
         node.SetAttribute(PREFIX + "Role", role)
         node.SetAttribute(PREFIX + "Synthetic", "true" if synthetic else "false")
         node.SetAttribute(PREFIX + "Verb", self.result.kind)
@@ -82,7 +83,7 @@ class Run:
         return self.hierarchy.GetItemByDataNode(node) or self.hierarchy.CreateItem(self.folder, node)
 
 
-def addVolume(run: Run, role: str, name: str, image, synthetic: bool = True):
+def addVolume(run: Run, role: str, name: str, image, synthetic: bool = True, facts: dict[str, Any] | None = None):
     """A scalar volume node on the image's grid. In native space: exactly the input's grid, under its parent transform,
     with its window and level."""
     node = run.add("vtkMRMLScalarVolumeNode", name)
@@ -92,7 +93,7 @@ def addVolume(run: Run, role: str, name: str, image, synthetic: bool = True):
     if image.output.space == "native" and run.inputNode is not None:
         node.SetAndObserveTransformNodeID(run.inputNode.GetTransformNodeID())
         copyWindow(run.inputNode, display)
-    return run.keep(role, node, synthetic)
+    return run.keep(role, node, synthetic, facts)
 
 
 def copyWindow(source, display) -> None:
@@ -104,10 +105,10 @@ def copyWindow(source, display) -> None:
     display.SetWindowLevel(shown.GetWindow(), shown.GetLevel())
 
 
-def addDifference(run: Run, role: str, name: str, image, limit: float, unit: str = "input units"):
+def addDifference(run: Run, role: str, name: str, image, limit: float, facts: dict[str, Any] | None = None):
     """A difference map from -limit to +limit, with a legend; it is clear where nothing changed."""
-    node = addVolume(run, role, name, image)
-    showAsDifference(run, node, limit, unit)
+    node = addVolume(run, role, name, image, facts=facts)
+    showAsDifference(run, node, limit, UNIT)
     return node
 
 

@@ -14,7 +14,7 @@ from braing3n_core.wording import certainty_text, familiar_text, number, quality
 from .Scene import Run
 
 READING_COLUMNS = ("Task", "Prediction", "Unit", "Interval or probabilities", "Quality of the probe", "Familiar scan")
-EFFECT_COLUMNS = ("Task", "Before", "After", "Unit", "Asked for")
+EFFECT_COLUMNS = ("Task", "Before", "After", "Unit", "Counts above", "Verdict")
 
 
 def taskName(task: str) -> str:
@@ -30,13 +30,35 @@ def readingRows(readings: Iterable[Reading]) -> list[tuple[str, ...]]:
     ]
 
 
-def effectRows(effects: Iterable[Effect]) -> list[tuple[str, ...]]:
-    """One row an effect; what was asked for first, then what changed beside it."""
-    ranked = sorted(effects, key=lambda e: (not e.asked, e.task))
+def effectRows(effects: Iterable[Effect], readings: Iterable[Reading] = ()) -> list[tuple[str, ...]]:
+    """One row an effect; what was asked for first, then what changed beside it by more than its threshold."""
+    errors = {reading.task: threshold(reading) for reading in readings}
+    judged = [(effect, errors.get(effect.task), verdict(effect, errors.get(effect.task))) for effect in effects]
+    ranked = sorted(judged, key=lambda row: (VERDICTS.index(row[2]), row[0].task))
     return [
-        (taskName(e.task), number(e.before), number(e.after), e.unit, "yes" if e.asked else "no: off target")
-        for e in ranked
+        (taskName(e.task), number(e.before), number(e.after), e.unit, "" if limit is None else number(limit), words)
+        for e, limit, words in ranked
     ]
+
+
+VERDICTS = ("asked for", "off target", "within the probe's error", "unchanged")
+
+
+def threshold(reading: Reading) -> float | None:
+    """The probe's own mean absolute error: a smaller change says nothing. None for a class, or if it is unknown."""
+    error = reading.quality.get("mae")
+    return float(error) if isinstance(error, (int, float)) and not isinstance(reading.value, str) else None
+
+
+def verdict(effect: Effect, limit: float | None) -> str:
+    """One of :data:`VERDICTS`. A class that changed is off target, whatever its probability was."""
+    if effect.asked:
+        return VERDICTS[0]
+    if effect.before == effect.after:
+        return VERDICTS[3]
+    if isinstance(effect.before, str) or isinstance(effect.after, str) or limit is None:
+        return VERDICTS[1]
+    return VERDICTS[1] if abs(effect.after - effect.before) > limit else VERDICTS[2]
 
 
 def tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -60,6 +82,36 @@ def _column(title: str, values: Sequence[Any]):
     for value in values:
         column.InsertNextValue(float(value) if isNumber else str(value))
     return column
+
+
+def addProbabilities(run: Run, readings: Iterable[Reading]):
+    """A table and a bar chart of the classes that the probes weigh. Returns the chart; None if no probe weighs any."""
+    rows = probabilityRows(readings)
+    if not rows:
+        return None
+    columns = ("Class", "Probability (%)")
+    table = addTable(run, "probabilities", run.name("probabilities", False), columns, rows, synthetic=False)
+    series = run.add("vtkMRMLPlotSeriesNode", run.name("probability", False))
+    series.SetAndObserveTableNodeID(table.GetID())
+    series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
+    series.SetLabelColumnName(columns[0])
+    series.SetYColumnName(columns[1])
+    series.SetColor(0.48, 0.12, 0.16)
+    chart = run.add("vtkMRMLPlotChartNode", run.name("probabilities chart", False))
+    chart.AddAndObservePlotSeriesNodeID(series.GetID())
+    chart.SetTitle("What the probes read from the scan")
+    chart.SetYAxisTitle(columns[1])
+    chart.SetLegendVisibility(False)
+    return run.keep("chart-probabilities", chart, synthetic=False)
+
+
+def probabilityRows(readings: Iterable[Reading]) -> list[tuple[str, float]]:
+    """``Disease: AD`` and its probability in percent, the likeliest class of each probe first."""
+    return [
+        (f"{taskName(r.task)}: {name}", round(100.0 * share, 1))
+        for r in sorted(readings, key=lambda r: r.task)
+        for name, share in sorted((r.probabilities or {}).items(), key=lambda item: -item[1])
+    ]
 
 
 def trajectoryRows(trajectory: dict[str, Any], task: str) -> list[tuple[float, float, float, float]]:

@@ -56,6 +56,8 @@ def _put(run: Run, sequence: str, proxy: str, image: Image) -> None:
     """A copy of the image at its year."""
     carrier = slicer.vtkMRMLScalarVolumeNode()
     carrier.SetName(f"{run.named[proxy].GetName()} {years(image):+g} years")
+    for name in run.named[proxy].GetAttributeNames():  # what is shown takes over the attributes of what it shows
+        carrier.SetAttribute(name, run.named[proxy].GetAttribute(name))
     isBaseline = proxy == "forecast" and years(image) == BASELINE
     if isBaseline and run.inputNode is not None:  # nothing was forecast for today: it is the scan itself
         fillNode(carrier, slicer.util.arrayFromVolume(run.inputNode).astype(np.float32), image.affine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .Scene import Run
+from .Stamp import compositeNodes
 
 LAYOUT_ID = 1735
 COMPARED = ("Red", "Yellow", "Green")
@@ -54,7 +55,4 @@ def setOpacity(scene, opacity: float) -> None:
 
 def composite(scene, view: str):
     """The composite node of a slice view, by its layout name; None where the view does not exist."""
-    nodes = scene.GetNodesByClass("vtkMRMLSliceCompositeNode")
-    found = [nodes.GetItemAsObject(i) for i in range(nodes.GetNumberOfItems())]
-    nodes.UnRegister(None)
-    return next((node for node in found if node.GetLayoutName() == view), None)
+    return next((node for node in compositeNodes(scene) if node.GetLayoutName() == view), None)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import qt
 import slicer
 
 from braing3n_core.errors import BrainG3NError
-from braing3n_core.progress import Cancel
 
-from . import Choices, Settings, Tables, Views
-from .Jobs import Event, Job, Runner, TimeLeft
+from . import Choices, Tables, Views
+from .ComputePanel import ComputePanel
+from .Jobs import Answer, Event, Job, Runner, TimeLeft, progressInto
 from .Logic import Logic, tableText
-from .Worker import LOCAL, REMOTE, Compute, ComputeSettings, summary
+from .Stamp import Stamp
 
 PUMP_MS = 100
 APPLY = {
@@ -29,42 +30,32 @@ class Panels:
     def __init__(self, ui: Any, logic: Logic) -> None:
         self.ui, self.logic = ui, logic
         self.parameters: Any = None
-        self.capabilities: dict[str, Any] | None = None
-        self.runner, self.prober = Runner(), Runner()
+        self.runner = Runner()
         self.job: Job | None = None
         self.run: Any = None
+        self.coarse: Any = None
         self._showing: Iterator[Any] | None = None
+        self._sketching: Iterator[Any] | None = None
         self._timeLeft: TimeLeft | None = None
-        self.timer = qt.QTimer()
+        self.stamp = Stamp(logic.scene, slicer.app.layoutManager())
+        self.compute = ComputePanel(ui, logic, self._offer)
+        self.timer = self.compute.timer = qt.QTimer()
         self.timer.interval = PUMP_MS
         self.timer.connect("timeout()", self.pump)
         self._connect()
-        self._showSettings(Settings.load())
 
     def setParameters(self, parameters: Any) -> None:
         """Show another parameter node's values; None while there is no scene."""
         self.parameters = parameters
         if parameters is not None:
-            Choices.fill(self.ui, parameters, self.capabilities)
+            Choices.fill(self.ui, parameters, self.compute.capabilities)
+            self.stamp.follow()
         self._refresh()
 
-    def settings(self) -> ComputeSettings:
-        """The Compute panel's choice."""
-        ui = self.ui
-        location = REMOTE if ui.locationBox.currentIndex == 1 else LOCAL
-        return ComputeSettings(
-            location, ui.pythonPath.currentPath.strip(), ui.checkpointPath.currentPath.strip(), "auto",
-            ui.urlEdit.text.strip(), ui.tokenEdit.text, ui.fingerprintEdit.text.strip(),
-        )  # fmt: skip
-
     def probe(self) -> None:
-        """Ask the engine what it can do, without waiting for the answer."""
-        if self.prober.busy:
-            return
-        compute = self._compute()
-        self.ui.computeStatus.text = "Asking the worker ..."
-        self.prober.start(lambda _: compute.engine().capabilities(), Cancel())
-        self.timer.start()
+        """Ask the engine what it can do, without waiting for the answer; the panel was opened."""
+        self.stamp.follow()
+        self.compute.probe()
 
     def apply(self, kind: str) -> None:
         """Start a run, or cancel the one under way."""
@@ -73,24 +64,31 @@ class Panels:
             return
         try:
             self.job = self.logic.prepare(kind, self.parameters)
-            if not self._mayUpload():
-                self.say("Nothing was sent: sending scans to this worker was not confirmed.")
+            if not self.compute.mayUpload():
+                self._finish("Nothing was sent: sending scans to this worker was not confirmed.")
                 return
-            compute, job = self._compute(), self.job
-            self.runner.start(lambda progress: job.run(compute.engine(), progress), job.cancel)
+            self._start(self.job)
         except BrainG3NError as error:
-            self.say(str(error), isError=True)
+            self._finish(str(error), isError=True)
             return
         self._timeLeft = TimeLeft()
         self.say("Starting ...")
         self._refresh()
         self.timer.start()
 
+    def _start(self, job: Job) -> None:
+        compute = self.compute.compute()
+        self.runner.start(
+            lambda tell: job.run(
+                compute.engine(), progressInto(tell), lambda answer: tell(Event("preview", value=answer))
+            ),
+            job.cancel,
+        )
+
     def cancel(self) -> None:
         """Stop the run; its nodes, if some exist already, go away."""
         self.runner.cancel()
         if self._showing is not None:
-            self._showing.close()
             self._finish("Cancelled. Nothing was changed.")
         else:
             self.say("Cancelling ...")
@@ -101,33 +99,30 @@ class Panels:
 
     def pump(self) -> None:
         """Hear of the threads and do one small step on the scene; a timer calls this."""
-        for event in self.prober.poll():
-            self._heard(event)
+        self.compute.poll()
         for event in self.runner.poll():
             self._happened(event)
         if self._showing is not None:
             self._showOneStep()
-        if not self.isRunning() and not self.prober.busy:
+        elif self._sketching is not None:
+            self._sketchOneStep()
+        if not self.isRunning() and not self.compute.busy:
             self.timer.stop()
 
     def sceneCloses(self) -> None:
         """Forget the run: its nodes vanish with the scene."""
         self.runner.abandon()
-        if self._showing is not None:
-            self._showing.close()
-        self.run = None
         self._finish("")
+        self.stamp.letGo()
+        self.run = None
 
     def close(self) -> None:
         """End everything that was started."""
         self.timer.stop()
         self.runner.abandon(2.0)
-        self.prober.abandon()
-        if self._showing is not None:
-            self._showing.close()
-            self._showing = None
-        if self.logic.compute is not None:
-            self.logic.compute.stop()
+        self._dropUnfinished()
+        self.stamp.letGo()
+        self.compute.close()
 
     def say(self, text: str, isError: bool = False) -> None:
         """One sentence under the panels."""
@@ -140,9 +135,8 @@ class Panels:
             getattr(ui, button).connect("clicked(bool)", lambda _=False, k=kind: self.apply(k))
         for box in Choices.BOXES:
             getattr(ui, box).connect("currentIndexChanged(int)", lambda _, b=box: self._choose(b))
-        ui.locationBox.connect("currentIndexChanged(int)", lambda _: self._locationChanged())
-        ui.testButton.connect("clicked(bool)", lambda _=False: self._testConnection())
         ui.copyButton.connect("clicked(bool)", lambda _=False: self._copy())
+        ui.exportButton.connect("clicked(bool)", lambda _=False: self._export())
         ui.compareButton.connect("clicked(bool)", lambda _=False: self._compare())
         ui.opacitySlider.connect("valueChanged(double)", lambda v: Views.setOpacity(self.logic.scene, v))
         ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda _: self._refresh())
@@ -151,101 +145,112 @@ class Panels:
         if self.parameters is not None:
             Choices.store(self.ui, self.parameters, box)
 
-    def _locationChanged(self) -> None:
-        isRemote = self.ui.locationBox.currentIndex == 1
-        self.ui.localFrame.visible = not isRemote
-        self.ui.remoteFrame.visible = isRemote
-        self._forgetCompute()
-
-    def _testConnection(self) -> None:
-        Settings.save(self.settings())
-        self._forgetCompute()
-        self.probe()
-
-    def _forgetCompute(self) -> None:
-        if self.logic.compute is not None and not self.runner.busy:
-            self.logic.compute.stop()
-            self.logic.compute = None
-
-    def _compute(self) -> Compute:
-        settings = self.settings()
-        if self.logic.compute is None or self.logic.compute.settings != settings:
-            self._forgetCompute()
-            self.logic.compute = Compute(settings, dict(slicer.util.startupEnvironment()))
-        return self.logic.compute
-
-    def _mayUpload(self) -> bool:
-        settings = self.settings()
-        if settings.location != REMOTE or Settings.isConfirmed(settings.url):
-            return True
-        text = f"The scan will be sent to {settings.url}. It may show who the person is. Send scans to this worker?"
-        if not slicer.util.confirmYesNoDisplay(text, "BrainG3N"):
-            return False
-        Settings.confirm(settings.url)
-        return True
-
-    def _showSettings(self, settings: ComputeSettings) -> None:
-        self.ui.locationBox.currentIndex = 1 if settings.location == REMOTE else 0
-        self.ui.pythonPath.currentPath = settings.python
-        self.ui.checkpointPath.currentPath = settings.checkpoint
-        self.ui.urlEdit.text = settings.url
-        self.ui.fingerprintEdit.text = settings.fingerprint
-        self._locationChanged()
-
-    def _heard(self, event: Event) -> None:
-        if event.kind == "done":
-            self.capabilities = event.value
-            self.ui.computeStatus.text = summary(event.value)
-            if self.parameters is not None:
-                Choices.fill(self.ui, self.parameters, event.value)
-        elif event.kind == "failed":
-            self.ui.computeStatus.text = event.message
+    def _offer(self, capabilities: dict[str, Any]) -> None:
+        if self.parameters is not None:
+            Choices.fill(self.ui, self.parameters, capabilities)
 
     def _happened(self, event: Event) -> None:
         if event.kind == "progress":
             self.ui.progressBar.value = round(100 * event.fraction)
             left = self._timeLeft.text(event.fraction) if self._timeLeft else ""
             self.say(", ".join(part for part in (event.message, left) if part))
+        elif event.kind == "preview" and self.job is not None:
+            self._sketching = self.logic.accept(self.job, event.value)
         elif event.kind == "done" and self.job is not None:
-            self.say("Showing the result ...")
-            self._showing = self.logic.accept(self.job, event.value)
+            self._accept(event.value)
         elif event.kind == "failed":
             self._finish(event.message, isError=True)
         else:
             self._finish("Cancelled. Nothing was changed.")
 
+    def _accept(self, answer: Answer) -> None:
+        """The full answer came: the coarse one makes room for it."""
+        self._dropSketch()
+        self.say("Showing the result ...")
+        self._showing = self.logic.accept(self.job, answer)  # type: ignore[arg-type]
+
     def _showOneStep(self) -> None:
         try:
             self.run = next(self._showing)  # type: ignore[arg-type]
         except StopIteration:
+            self._showing = None
             self._show(self.run)
         except BrainG3NError as error:
             self._finish(str(error), isError=True)
+
+    def _sketchOneStep(self) -> None:
+        try:
+            self.coarse = next(self._sketching)  # type: ignore[arg-type]
+        except StopIteration:
+            self._sketching = None
+            self._look(self.coarse)
+            self.say("A coarse answer is shown; the full one is being made ...")
 
     def _show(self, run: Any) -> None:
         result = run.result
         if result.readings:
             _fillTable(self.ui.readingsTable, Tables.READING_COLUMNS, Tables.readingRows(result.readings))
         if result.effects:
-            _fillTable(self.ui.effectsTable, Tables.EFFECT_COLUMNS, Tables.effectRows(result.effects))
+            rows = Tables.effectRows(result.effects, result.readings)
+            _fillTable(self.ui.effectsTable, Tables.EFFECT_COLUMNS, rows)
         self._compare()
         self._finish("\n".join(["Done.", *result.warnings]))
 
     def _compare(self) -> None:
-        if self.run is not None and self.parameters is not None:
-            Views.sideBySide(self.logic.scene)
-            Views.compare(self.run, self.parameters.opacity)
+        if self.run is None:
+            self.say("There is no result yet. Make a counterfactual or a forecast first.")
+            return
+        self._look(self.run)
 
-    def _copy(self) -> None:
+    def _look(self, run: Any) -> None:
+        if self.parameters is not None and ("counterfactual" in run.named or "forecast" in run.named):
+            Views.sideBySide(self.logic.scene)
+            Views.compare(run, self.parameters.opacity)
+            self.stamp.follow()
+
+    def _readings(self) -> Any:
         node = self.run.named.get("readings") if self.run is not None else None
         if node is None:
             self.say("There are no readings yet. Press 'Encode and read' first.")
+        return node
+
+    def _copy(self) -> None:
+        node = self._readings()
+        if node is not None:
+            qt.QApplication.clipboard().setText(tableText(node))
+            self.say("The readings were copied as tab-separated text.")
+
+    def _export(self) -> None:
+        node = self._readings()
+        if node is None:
             return
-        qt.QApplication.clipboard().setText(tableText(node))
-        self.say("The readings were copied as tab-separated text.")
+        path = qt.QFileDialog.getSaveFileName(None, "Save the readings", "readings.tsv", "Text (*.tsv)")
+        if not path:
+            return
+        try:
+            Path(path).write_text(tableText(node), encoding="utf-8")
+        except OSError as error:
+            self.say(f"{path} cannot be written: {error.strerror}. Choose another folder.", isError=True)
+            return
+        self.say(f"The readings were saved to {path}.")
+
+    def _dropSketch(self) -> None:
+        """Take the coarse answer away."""
+        if self._sketching is not None:
+            self._sketching.close()  # type: ignore[attr-defined]
+        elif self.coarse is not None:
+            self.coarse.rollBack()
+        self._sketching = self.coarse = None
+
+    def _dropUnfinished(self) -> None:
+        if self._showing is not None:
+            self._showing.close()  # type: ignore[attr-defined]
+        self._dropSketch()
+        self._showing = None
 
     def _finish(self, text: str, isError: bool = False) -> None:
-        self._showing, self.job = None, None
+        self._dropUnfinished()
+        self.job = None
         self.say(text, isError)
         self._refresh()
 
@@ -255,6 +260,8 @@ class Panels:
             widget = getattr(self.ui, button)
             widget.text = "Cancel" if running and verb == kind else text
             widget.enabled = self.parameters is not None and (not running or verb == kind)
+        for widget in (self.ui.locationBox, self.ui.testButton, self.ui.installButton):
+            widget.enabled = not running  # a run under way keeps its worker
         self.ui.progressBar.visible = running
         if not running:
             self.ui.progressBar.value = 0

@@ -18,7 +18,8 @@ from braing3n_core.volume import Volume, stem  # noqa: E402
 DEFAULTS = {
     "maskVolume": None, "brain": "auto", "correctBias": True, "targetDisease": "", "targetSex": "", "targetAge": 0.0,
     "targetModality": "", "targetSite": "", "targetIdh1": "", "guidance": 1.5, "strength": 1.0,
-    "editRendering": "residual", "knownDisease": "", "knownSex": "", "knownAge": 0.0, "knownCdr": "",
+    "editRendering": "residual", "editSamples": 1, "coarseFirst": False, "knownDisease": "", "knownSex": "",
+    "knownAge": 0.0, "knownCdr": "",
     "horizons": "1, 2, 5", "samples": 8, "uncertainty": True, "forecastRendering": "residual",
 }  # fmt: skip
 

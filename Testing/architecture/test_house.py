@@ -15,7 +15,8 @@ FACES = tuple(f"{CORE}.{name}" for name in ("cli", "console", "worker", "__main_
 ENGINE = tuple(f"{CORE}.{name}" for name in ("engine", "loading", "inference", "editing", "drawing", "rendering"))
 """The engine and its parts: the only place where preprocessing, networks, samplers and probes meet."""
 REMOTE = (
-    "remote", "wire", "local_worker", "outputs", "atomic", "volume", "grid", "nifti", "nrrd", "voxels", "byte_stream",
+    "remote", "wire", "encoding", "local_worker", "outputs", "atomic", "volume", "grid", "nifti", "nrrd", "voxels",
+    "byte_stream",
 )
 """The client of a worker and what it needs to name and write files."""
 ALL_CODE = ("braing3n_core", "training", "benchmarks", "BrainG3NSlicer")
@@ -53,7 +54,7 @@ def test_schema_progress_and_errors_need_the_standard_library_alone() -> None:
 
 def test_the_client_needs_only_what_slicer_bundles() -> None:
     def forbidden(name: str) -> bool:
-        return (outside(name) and not under(name, "numpy", "requests")) or (
+        return (outside(name) and not under(name, "numpy", "requests", "zstandard")) or (
             under(name, CORE) and not (name == f"{CORE}.__version__" or under(name, *PLAIN, *client, lazy))
         )
 

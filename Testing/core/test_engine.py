@@ -108,7 +108,7 @@ def test_every_synthetic_image_says_so_and_where_it_comes_from(
         assert Volume.load(output.path).description.startswith("SYNTHETIC")
         assert sidecar["Sources"] == [registered_scan.name]
         assert sidecar["Conditions"]["target"]["disease"] == "AD"
-        assert sidecar["GeneratedBy"]["CheckpointIds"].keys() >= {"encoder", "tokenizer", "dit"}
+        assert sidecar["GeneratedBy"]["CheckpointIds"].keys() == {"encoder", "tokenizer", "dit", "probes"}
     provenance = json.loads((tmp_path / "provenance.json").read_text())
     assert provenance["input"]["sha256"] and provenance["checkpoint"]["card"].endswith("not for clinical use")
     assert provenance["runtime"]["device_why"] and provenance["preprocess"]["stage"] == "registered"

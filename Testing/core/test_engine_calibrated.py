@@ -63,7 +63,7 @@ def test_a_calibrated_forecast_is_the_raw_one_with_its_gain_and_wider_intervals_
     assert plain["raw"] == plain["readings"] and trajectory(mended)["calibration"]["fitted"] == {"pairs": 7}
 
 
-def test_a_checkpoint_that_says_bridge_is_integrated_from_the_baseline_without_noise(
+def test_a_forecaster_without_context_is_a_bridge_integrated_from_the_baseline_without_noise(
     tiny_checkpoint: Path, encoded: Encoded, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -72,8 +72,7 @@ def test_a_checkpoint_that_says_bridge_is_integrated_from_the_baseline_without_n
     torch.nn.init.normal_(model.tokens_out.weight, std=0.02)
     torch.nn.init.normal_(model.modulation_out.weight, std=0.02)
     spec = CheckpointSpec("forecaster", dataclasses.asdict(config), model.state_dict(), CARD,
-                          load_checkpoint(tiny_checkpoint / "forecaster").parents, dtype="float32",
-                          metrics={"path": "bridge"})
+                          load_checkpoint(tiny_checkpoint / "forecaster").parents, dtype="float32")
     checkpoint = with_forecaster(tiny_checkpoint, tmp_path / "set", spec)
     found = forecast(checkpoint, encoded)
     np.testing.assert_array_equal(found.points[0].latents, encoded.latents)

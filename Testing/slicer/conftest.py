@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
     "correctBias": False, "seed": 0, "targetDisease": "", "targetSex": "", "targetAge": 0.0, "targetModality": "",
     "targetSite": "", "targetIdh1": "", "guidance": 1.5, "strength": 1.0, "editRendering": "residual",
     "knownDisease": "", "knownSex": "", "knownAge": 0.0, "knownCdr": "", "horizons": "1, 5", "samples": 2,
-    "uncertainty": True, "forecastRendering": "residual",
+    "uncertainty": True, "forecastRendering": "residual", "editSamples": 1, "coarseFirst": False,
 }  # fmt: skip
 
 

@@ -55,10 +55,24 @@ def test_the_shell_stays_small() -> None:
     assert len((MODULE / "BrainG3N.py").read_text(encoding="utf-8").splitlines()) <= 125
 
 
-def test_the_index_entry_names_this_extension() -> None:
-    assert INDEX["scm_url"].endswith("BrainG3N.git") and INDEX["build_subdirectory"] == "."
-    assert INDEX["build_dependencies"] == ["PyTorch"] and INDEX["tier"] in (1, 3, 5)
+KINDS = {"$schema": str, "category": str, "scm_url": str, "scm_revision": str, "build_dependencies": list,
+         "build_subdirectory": str, "tier": int}  # fmt: skip
+"""What schema 1.0.1 of the Extensions Index allows and this entry uses; the first three are required."""
+
+
+def test_the_index_entry_follows_the_schema_of_the_index() -> None:
+    assert {"$schema", "category", "scm_url"} <= set(INDEX) <= set(KINDS)
+    assert all(isinstance(value, KINDS[name]) for name, value in INDEX.items())
+    assert INDEX["$schema"].endswith("slicer-extension-catalog-entry-schema-v1.0.1.json#")
+    assert 1 <= INDEX["tier"] <= 5 and all(isinstance(name, str) for name in INDEX["build_dependencies"])
+    assert INDEX["build_subdirectory"] == "." and INDEX["build_dependencies"] == ["PyTorch"]
     assert "project(BrainG3N)" in (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
+
+
+def test_the_index_entry_does_not_pretend_to_have_an_address() -> None:
+    guide = (REPOSITORY / "docs" / "slicer.md").read_text(encoding="utf-8")
+    assert INDEX["scm_url"].startswith("https://") and INDEX["scm_url"].endswith("BrainG3N.git")
+    assert (".invalid/" in INDEX["scm_url"]) == ("`scm_url` is a placeholder" in guide)
 
 
 def test_every_bound_widget_names_a_parameter_that_exists() -> None:
@@ -72,4 +86,4 @@ def test_nothing_of_the_module_imports_torch_and_the_logic_knows_no_qt() -> None
     sources = {p.stem: p.read_text(encoding="utf-8") for p in MODULE.rglob("*.py")}
     assert not [name for name, text in sources.items() if re.search(r"^\s*(import|from) torch", text, re.MULTILINE)]
     with_qt = {name for name, text in sources.items() if re.search(r"^\s*(import|from) (qt|ctk)\b", text, re.MULTILINE)}
-    assert with_qt == {"Widget", "Settings"}
+    assert with_qt == {"Widget", "ComputePanel", "Settings"}

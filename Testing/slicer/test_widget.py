@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,12 +18,16 @@ except ImportError as missing:  # the library itself, or libEGL and its like
     remedy = "pip install PySide6-Essentials; apt-get install libegl1 libgl1 libxkbcommon0"
     pytest.skip(f"{missing}: {remedy}", allow_module_level=True)
 
+from BrainG3NLib import Install
+from BrainG3NLib.Jobs import Answer, Event
+from BrainG3NLib.Stamp import PLACE
 from BrainG3NLib.Volumes import fillNode, slicerOrder
 
 from braing3n_core.volume import Volume
 
-from .conftest import MODULE, REPOSITORY, addVolume
+from .conftest import MODULE, REPOSITORY, SETTINGS, addVolume
 from .harness.application import Slicer
+from .results import counterfactual, image
 
 
 @pytest.fixture
@@ -77,17 +83,31 @@ def test_the_panel_opens_without_torch(tmp_path: Path) -> None:
     assert opened.returncode == 0, opened.stderr
 
 
-def test_a_click_makes_the_counterfactual_and_apply_is_cancel_meanwhile(ready) -> None:
+def test_a_click_makes_the_counterfactual_and_apply_is_cancel_meanwhile(ready, tmp_path: Path) -> None:
     ui = ready.widget.ui
     choose(ui.targetDiseaseBox, "AD")
     ui.counterfactualButton.click()
     assert ui.counterfactualButton.text == "Cancel"
     assert ui.progressBar.isVisible() and not ui.forecastButton.enabled
-    assert ready.wait(idle(ready), 60)
+    assert ready.wait(idle(ready), 300)
     assert ui.messageLabel.text.startswith("Done."), ui.messageLabel.text
     assert ui.counterfactualButton.text == "Make the counterfactual"
     assert ui.effectsTable.rowCount >= 4 and ui.readingsTable.rowCount >= 4
-    assert {"counterfactual", "difference", "effects"} <= set(ready.widget.panels.run.named)
+    named = ready.widget.panels.run.named
+    assert {"counterfactual", "difference", "effects", "chart-probabilities"} <= set(named)
+    assert not [n for n in ready.mrml.nodes() if "coarse" in ready.mrml.scene.GetNodeByID(n).GetName()]
+    saveReadings(ready, tmp_path / "readings.tsv")
+
+
+def saveReadings(app, path: Path) -> None:
+    import qt
+
+    qt.QFileDialog.chosen = str(path)
+    app.widget.ui.exportButton.click()
+    assert path.read_text().startswith("Task\tPrediction\tUnit")
+    qt.QFileDialog.chosen = str(path / "under a file.tsv")
+    app.widget.ui.exportButton.click()
+    assert "Choose another folder" in app.widget.ui.messageLabel.text
 
 
 def test_cancel_makes_the_panel_ready_and_leaves_no_node(ready) -> None:
@@ -96,7 +116,7 @@ def test_cancel_makes_the_panel_ready_and_leaves_no_node(ready) -> None:
     ui.counterfactualButton.click()
     ready.turn(1.0)
     ui.counterfactualButton.click()
-    assert ready.wait(idle(ready), 10)
+    assert ready.wait(idle(ready), 60)
     assert ready.mrml.nodes() == before
     assert "Cancelled" in ui.messageLabel.text
 
@@ -165,7 +185,7 @@ def test_a_scan_goes_to_a_remote_worker_only_after_a_yes(ready) -> None:
 def test_the_connection_test_fills_the_form_from_the_checkpoint(ready) -> None:
     ui = ready.widget.ui
     ui.testButton.click()
-    assert ready.wait(lambda: "Ready" in ui.computeStatus.text, 60), ui.computeStatus.text
+    assert ready.wait(lambda: "Ready" in ui.computeStatus.text, 300), ui.computeStatus.text
     assert "Random weights for tests" in ui.computeStatus.text
     words = [ui.targetDiseaseBox.itemData(i) for i in range(ui.targetDiseaseBox.count)]
     assert words == ["", "HC", "MCI", "AD", "GBM"]
@@ -175,6 +195,80 @@ def test_the_modules_own_test_passes(app) -> None:
     import BrainG3N
 
     BrainG3N.BrainG3NTest().runTest()
+
+
+def test_the_coarse_answer_is_named_so_and_makes_room_for_the_full_one(ready) -> None:
+    panels, node = ready.widget.panels, ready.mrml.scene.GetFirstNodeByName("Head")
+    job = panels.logic.prepare("counterfactual", SimpleNamespace(**{**SETTINGS, "inputVolume": node,
+                                                                    "targetDisease": "AD"}))  # fmt: skip
+    answer = Answer(counterfactual(ready.mrml.scene, node).result, tuple(pair(node)), {}, coarse=True)
+    panels.job = job
+    panels._happened(Event("preview", value=answer))
+    while panels._sketching is not None:
+        panels.pump()
+    coarse = list(panels.coarse.named.values())
+    assert all("coarse" in n.GetName() for n in coarse)
+    assert "coarse" in ready.widget.ui.messageLabel.text
+    panels._happened(Event("done", value=replace(answer, coarse=False)))
+    while panels._showing is not None:
+        panels.pump()
+    assert not [n for n in coarse if ready.mrml.scene.IsNodePresent(n)]
+    assert "coarse" not in panels.run.named["counterfactual"].GetName()
+
+
+def pair(node):
+    return image(node, "counterfactual", 90.0), image(node, "difference", 10.0)
+
+
+def test_a_remote_worker_needs_no_installation(app) -> None:
+    ui = app.widget.ui
+    ui.locationBox.currentIndex = 1
+    ui.installButton.click()
+    assert "Nothing is installed" in ui.computeStatus.text and not app.widget.panels.compute.judge.busy
+
+
+def test_a_local_python_is_judged_and_nothing_is_installed_without_a_yes(app, tmp_path: Path) -> None:
+    ui = app.widget.ui
+    ui.pythonPath.currentPath = "/bin/true"
+    ui.installButton.click()
+    assert app.wait(lambda: not app.widget.panels.compute.busy, 60)
+    assert "could not be asked" in ui.computeStatus.text
+    state = Install.State(sys.executable, True, {"scipy": Install.ABSENT})
+    slicer.app.answers.append(False)
+    assert "Nothing was installed" in app.widget.panels.compute._offer(state)
+    assert "scipy" in slicer.app.questions[-1]
+
+
+def test_the_downloads_are_shown_and_removed_after_a_yes(app, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "braing3n").mkdir()
+    (tmp_path / "braing3n" / "weights").write_bytes(b"x" * 2_000_000)
+    ui, panel = app.widget.ui, app.widget.panels.compute
+    panel.showCache()
+    assert ui.cacheLabel.text == "2.0 MB"
+    slicer.app.answers += [False, True]
+    ui.clearCacheButton.click()
+    assert ui.cacheLabel.text == "2.0 MB"
+    ui.clearCacheButton.click()
+    assert ui.cacheLabel.text == "0.0 MB" and "2.0 MB were removed" in ui.computeStatus.text
+
+
+@pytest.mark.parametrize("button", ["copyButton", "exportButton", "compareButton"])
+def test_a_button_that_has_nothing_to_work_on_says_so(app, button: str) -> None:
+    getattr(app.widget.ui, button).click()
+    assert "There" in app.widget.ui.messageLabel.text
+
+
+def test_the_views_that_show_a_result_say_synthetic(ready) -> None:
+    scene = ready.mrml.scene
+    for name in ("Red", "Yellow", "Green"):
+        scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode").SetLayoutName(name)
+    panels = ready.widget.panels
+    panels.run = counterfactual(scene, scene.GetFirstNodeByName("Head"))
+    ready.widget.ui.compareButton.click()
+    manager = slicer.app.layoutManager()
+    texts = [manager.sliceWidget(n).sliceView().cornerAnnotation().GetText(PLACE) for n in manager.sliceViewNames()]
+    assert [text or "" for text in texts] == ["", "SYNTHETIC", "SYNTHETIC"]
 
 
 def test_a_name_that_slicer_does_not_have_is_an_error_in_the_harness(app) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import csv
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from braing3n_core.atlas import MODEL_SHAPE
 from braing3n_core.checkpoint import load_checkpoint, require_parent
-from training.loop import TrainConfig, train
+from braing3n_core.cli import main
+from braing3n_core.models.mae import Encoder, EncoderConfig
+from braing3n_core.volume import Volume
+from training.latents import cache_tokens
+from training.loop import TrainingError
 from training.store import Store, StoreError, write_store
+from training.train_autoencoderkl import load as load_baseline
 
 CONFIG = Path(__file__).resolve().parents[2] / "training" / "configs" / "tiny.toml"
 DISEASES = ("HC", "AD", "MCI", "PD", "GBM", "glioma")
@@ -58,9 +66,13 @@ def store(folder: Path) -> Store:
     return Store.open(folder)
 
 
-def stage(name: str, *arguments: object) -> None:
+def start(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"training.{name}", *(str(a) for a in arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=CONFIG.parents[2])
+    return subprocess.run(command, capture_output=True, text=True, cwd=CONFIG.parents[2])
+
+
+def stage(name: str, *arguments: object) -> None:
+    done = start(name, *arguments)
     assert done.returncode == 0, done.stderr
 
 
@@ -69,8 +81,8 @@ def runs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All stages of the tiny configuration, one after another."""
     out = tmp_path_factory.mktemp("runs")
     stage("pretrain_mae", CONFIG, "--store", folder, "--out", out / "mae")
-    stage("train_tokenizer", CONFIG, "--store", folder, "--encoder", out / "mae/encoder", "--out", out / "tok")
-    latents = ["--tokenizer", out / "tok/tokenizer", "--latents", out / "tok"]
+    stage("train_tokenizer", CONFIG, "--store", folder, "--encoder", out / "mae/encoder", "--out", out / "tokenizer")
+    latents = ["--tokenizer", out / "tokenizer/tokenizer", "--latents", out / "tokenizer"]
     stage("fit_probes", *latents, "--out", out / "probes")
     stage("train_dit", CONFIG, *latents, "--out", out / "dit")
     stage("train_forecaster", CONFIG, *latents, "--out", out / "forecaster")
@@ -91,7 +103,7 @@ def test_a_missing_store_is_named(tmp_path: Path) -> None:
 
 def test_every_stage_writes_a_checkpoint_that_knows_its_parents(runs: Path) -> None:
     encoder = load_checkpoint(runs / "mae/encoder", "encoder")
-    tokenizer = load_checkpoint(runs / "tok/tokenizer", "tokenizer")
+    tokenizer = load_checkpoint(runs / "tokenizer/tokenizer", "tokenizer")
     require_parent(tokenizer, encoder)
     for kind in ("probes", "dit", "forecaster"):
         checkpoint = load_checkpoint(runs / kind / kind, kind)
@@ -101,7 +113,7 @@ def test_every_stage_writes_a_checkpoint_that_knows_its_parents(runs: Path) -> N
 
 
 def test_cached_latents_are_standardised_per_channel(runs: Path) -> None:
-    latents = np.load(runs / "tok/latents.npy").astype(np.float32)
+    latents = np.load(runs / "tokenizer/latents.npy").astype(np.float32)
     np.testing.assert_allclose(latents.mean((0, 1)), 0, atol=5e-3)
     np.testing.assert_allclose(latents.std((0, 1)), 1, atol=5e-3)
 
@@ -111,41 +123,72 @@ def test_the_prior_of_the_forecaster_is_fitted_not_left_at_zero(runs: Path) -> N
     assert np.abs(tensors["prior.weight"]).max() > 0 and not np.allclose(tensors["prior.sigma"], 1)
 
 
-def test_training_writes_a_log_a_line_a_step(runs: Path) -> None:
-    lines = [json.loads(line) for line in (runs / "mae/log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3] and all(np.isfinite(line["loss"]) for line in lines)
+def test_training_writes_a_table_with_a_row_a_step(runs: Path) -> None:
+    with (runs / "mae/log.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3"] and all(np.isfinite(float(row["loss"])) for row in rows)
+    assert [row["samples"] for row in rows] == ["2", "4", "6"]
 
 
-def line_problem() -> tuple[torch.nn.Linear, object]:
-    torch.manual_seed(0)
-    model = torch.nn.Linear(4, 1)
-
-    def loss(step: int, generator: torch.Generator) -> torch.Tensor:
-        x = torch.randn(32, 4, generator=generator)
-        return (model(x)[:, 0] - x.sum(1)).square().mean()
-
-    return model, loss
+@pytest.mark.parametrize(("run", "name", "volumes"), [
+    ("mae", "volume_seen_rebuilt", 3), ("tokenizer", "volume_reconstruction", 2), ("dit", "sample", 1),
+])  # fmt: skip
+def test_a_stage_draws_pictures_of_what_it_makes(runs: Path, run: str, name: str, volumes: int) -> None:
+    picture = np.asarray(Image.open(runs / run / "pictures" / f"step-00000002_{name}.png"))
+    assert picture.shape == (volumes * 192, 192 + 160 + 160)  # sagittal y, coronal x, axial x; the tallest is y = 192
+    assert picture.std() > 5
 
 
-def test_a_resumed_run_ends_where_the_uninterrupted_one_does(tmp_path: Path) -> None:
-    settings = {"learning_rate": 1e-2, "precision": "float32", "ema": 0.9, "save_every": 10}
-    whole, loss = line_problem()
-    train(whole, loss, TrainConfig(steps=40, **settings), tmp_path / "whole", torch.device("cpu"))
-    cut, loss = line_problem()
-
-    def interrupted(step: int, generator: torch.Generator) -> torch.Tensor:
-        if step == 25:
-            raise KeyboardInterrupt
-        return loss(step, generator)
-
-    with pytest.raises(KeyboardInterrupt):
-        train(cut, interrupted, TrainConfig(steps=40, **settings), tmp_path / "cut", torch.device("cpu"))
-    again, loss = line_problem()
-    train(again, loss, TrainConfig(steps=40, **settings), tmp_path / "cut", torch.device("cpu"))
-    torch.testing.assert_close(again.weight, whole.weight)
+def test_latents_of_another_tokenizer_are_refused(runs: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(runs / "tokenizer", tmp_path / "tok", ignore=shutil.ignore_patterns("tokens*", "snapshots"))
+    (other / "latents.json").write_text('{"tokenizer": "0123456789abcdef"}')
+    for name in ("train_dit", "train_forecaster"):
+        refused = start(
+            name, CONFIG, "--tokenizer", runs / "tokenizer/tokenizer", "--latents", other, "--out", tmp_path / name
+        )
+        assert refused.returncode == 1 and "train.other_tokenizer" in refused.stderr
+        assert "Traceback" not in refused.stderr
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    model, _ = line_problem()
-    with pytest.raises(FloatingPointError, match="learning rate"):
-        train(model, lambda s, g: model.weight.sum() * np.nan, TrainConfig(steps=2), tmp_path, torch.device("cpu"))
+def test_tokens_of_another_encoder_are_refused(runs: Path, store: Store, tmp_path: Path) -> None:
+    encoder = Encoder(EncoderConfig(width=48, depth=1, num_heads=4))
+    path = tmp_path / "tokens.npy"
+    np.save(path, np.zeros(1))
+    path.with_suffix(".json").write_text('{"encoder": "another", "volumes": 1}')
+    with pytest.raises(TrainingError, match="another"):
+        cache_tokens(store, encoder, path, torch.device("cpu"), "this one")
+
+
+def test_what_was_trained_is_a_checkpoint_that_the_command_line_uses(runs: Path, tmp_path: Path) -> None:
+    script = CONFIG.parents[1] / "runs" / "collect.sh"
+    subprocess.run(["bash", str(script), str(runs), str(tmp_path / "tiny")], check=True, timeout=60)
+    arguments = ["generate", "--set", "disease=AD", "--steps", "2", "--checkpoint", str(tmp_path / "tiny"), "--quiet"]
+    assert main([*arguments, "--device", "cpu", "-o", str(tmp_path / "out")]) == 0
+    (made,) = (tmp_path / "out").glob("*desc-generated_T1w.nii.gz")
+    assert Volume.load(made).array.std() > 0
+
+
+@pytest.mark.slow
+def test_the_tiny_script_goes_from_phantoms_to_a_checkpoint(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHON": sys.executable, "SUBJECTS": "12", "JOBS": "2"}
+    script = CONFIG.parents[1] / "runs" / "tiny.sh"
+    subprocess.run(["bash", str(script), str(tmp_path)], check=True, cwd=CONFIG.parents[2], env=environment)
+    assert main(["capabilities", "--checkpoint", str(tmp_path / "tiny"), "--json"]) == 0
+
+
+def test_the_papers_bridge_trains_and_forecasts_from_the_baseline_itself(runs: Path, tmp_path: Path) -> None:
+    changes = ['forecaster.extra.preset="bridge"', "forecaster.model.context_channels=0",
+               'forecaster.model.prior="none"', "forecaster.model.prior_components=0"]  # fmt: skip
+    latents = ["--tokenizer", runs / "tokenizer/tokenizer", "--latents", runs / "tokenizer"]
+    stage("train_forecaster", CONFIG, *latents, "--out", tmp_path, *(w for c in changes for w in ("--set", c)))
+    checkpoint = load_checkpoint(tmp_path / "forecaster", "forecaster")
+    assert checkpoint.metrics["preset"] == "bridge" and checkpoint.config["context_channels"] == 0
+    assert not any(name.startswith("prior") for name in checkpoint.tensors())
+
+
+def test_the_autoencoderkl_baseline_trains_by_the_same_loop(folder: Path, tmp_path: Path) -> None:
+    stage("train_autoencoderkl", CONFIG, "--store", folder, "--out", tmp_path)
+    baseline = load_baseline(tmp_path / "autoencoderkl")
+    with torch.inference_mode():
+        rebuilt = baseline.reconstruct(Store.open(folder).zscored([0]))
+    assert rebuilt.shape == (1, 1, *MODEL_SHAPE) and rebuilt.std() > 0

@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from braing3n_core.protocol import TOKEN_VARIABLE
-from braing3n_core.remote import RemoteEngine
-from braing3n_core.schema import Conditions, GenerateRequest
+from braing3n_core.progress import Cancel
+from braing3n_core.protocol import API, TOKEN_VARIABLE
+from braing3n_core.remote import Errand, RemoteEngine
+from braing3n_core.schema import Conditions, GenerateRequest, request_to_dict
 from braing3n_core.volume import Volume
 from braing3n_core.worker.store import Database
 from braing3n_core.worker.tokens import SCOPES, TokenStore
 
+SLACK = float(os.environ.get("BRAING3N_RELIABILITY_SLACK", "5"))
+"""How many times slower than promised a machine that is busy with other things may be."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -167,6 +170,18 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def steps(number: int, seed: int = 0, site: str | None = None) -> GenerateRequest:
     """A job of about ``number`` hundredths of a second. site: the trouble it makes."""
     return GenerateRequest(Conditions(site=site), seed=seed, num_steps=number)
+
+
+def submit(worker: RunningWorker, seed: int, number: int = 10) -> Errand:
+    """Send a job without waiting for it."""
+    errand = Errand(worker.engine()._wire, request_to_dict(steps(number, seed)), "auto", Cancel())
+    assert errand._submit({})
+    return errand
+
+
+def state(errand: Errand) -> str:
+    """Where a job is."""
+    return str(json.loads(errand.wire.call("GET", f"{API}/jobs/{errand.id}").content)["state"])
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.util
 import json
-import time
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from braing3n_core.local_worker import LocalWorker
 from braing3n_core.preprocess.template import load_template
 from braing3n_core.progress import Cancel
 from braing3n_core.protocol import map_text
+from braing3n_core.remote import RemoteEngine
 from braing3n_core.schema import (
     Conditions,
     EngineProtocol,
@@ -28,24 +33,52 @@ from braing3n_core.schema import (
     Result,
 )
 from braing3n_core.worker.privacy import without_folders
+from braing3n_core.worker.store import Database
+from braing3n_core.worker.tokens import TokenStore
 
 from ..core.tiny_checkpoint import make_tiny_checkpoint
+from .conftest import REPOSITORY, free_port, ready, wait_for
 
 GENERATE = GenerateRequest(Conditions(disease="AD", modality="T1", age_years=80.0), seed=5, num_steps=2)
-SIDES = ("near", "process", "worker")
+HAS_RAY = importlib.util.find_spec("ray") is not None
+SIDES = ("near", "process", "worker", *(["ray"] if HAS_RAY else []))
+NO_RAY = pytest.param("ray", marks=pytest.mark.skip(reason="needs the extra ray: make test-ray"))
 
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, EngineProtocol]]:
     checkpoint = make_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-    with LocalWorker(checkpoint=checkpoint, device="cpu") as remote:
+    with contextlib.ExitStack() as stack:
         yield {
             "near": Engine(checkpoint, "cpu"), "process": ProcessEngine(checkpoint=checkpoint, device="cpu"),
-            "worker": remote,
+            "worker": stack.enter_context(LocalWorker(checkpoint=checkpoint, device="cpu")),
+            **({"ray": stack.enter_context(on_ray(checkpoint, tmp_path_factory.mktemp("ray")))} if HAS_RAY else {}),
         }  # fmt: skip
 
 
-@pytest.fixture(params=SIDES)
+@contextlib.contextmanager
+def on_ray(checkpoint: Path, spool: Path) -> Iterator[RemoteEngine]:
+    """The worker on a Ray Serve of its own."""
+    database, port = Database(spool / "worker.sqlite"), free_port()
+    token = TokenStore(database).create("alice")
+    database.close()
+    command = [sys.executable, "-m", "Testing.worker.ray_cluster", str(port), f"spool={spool}",
+               f"checkpoint={checkpoint}", "device=cpu"]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}
+    with open(spool / "log.txt", "wb") as log, subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stdin is not None
+        said = iter(process.stdout.readline, b"")
+        assert b"serving\n" in said, (spool / "log.txt").read_text()[-3000:]
+        engine = RemoteEngine(f"http://127.0.0.1:{port}", token, patience_seconds=600.0)
+        wait_for(lambda: ready(engine), 600)
+        yield engine
+        engine.close()
+        process.stdin.close()
+
+
+@pytest.fixture(params=SIDES if HAS_RAY else [*SIDES, NO_RAY])
 def engine(request: pytest.FixtureRequest, engines: dict[str, EngineProtocol]) -> EngineProtocol:
     return engines[request.param]
 
@@ -80,7 +113,6 @@ def content(path: Path) -> str:
     if path.suffix != ".json":
         return hashlib.sha256(path.read_bytes()).hexdigest()
     data = json.loads(path.read_text(encoding="utf-8"))
-    data.get("GeneratedBy", {}).pop("CheckpointIds", None)  # it names the parts loaded so far, which a warm engine has
     if path.name == "provenance.json":
         data = without_times(data)
         data["checkpoint"] = without_place(data["checkpoint"])
@@ -104,21 +136,21 @@ def test_all_sides_say_the_same_of_themselves(engines: dict[str, EngineProtocol]
     for side in SIDES:
         facts = map_text(json.loads(json.dumps(engines[side].capabilities(), default=str)), without_folders)
         said.append({**facts, "checkpoint": without_place(facts["checkpoint"])})
-    assert said[0] == said[1] == said[2]
+    assert said == [said[0]] * len(SIDES)
 
 
 @pytest.mark.parametrize("kind", ["generate", "reconstruct"])
 def test_all_sides_write_the_same_files_bit_for_bit(results: dict[str, dict[str, Result]], kind: str) -> None:
     near = files(results[kind]["near"])
     assert near
-    for side in ("process", "worker"):
+    for side in SIDES[1:]:
         assert files(results[kind][side]) == near
 
 
 @pytest.mark.parametrize("kind", ["generate", "reconstruct"])
 def test_all_sides_answer_the_same_result(results: dict[str, dict[str, Result]], kind: str) -> None:
     near = results[kind]["near"]
-    for side in ("process", "worker"):
+    for side in SIDES[1:]:
         far = results[kind][side]
         assert (far.kind, far.readings, far.effects) == (near.kind, near.readings, near.effects)
         assert far.warnings == near.warnings
@@ -137,11 +169,9 @@ def test_an_unknown_word_is_the_same_error_on_all_sides(engine: EngineProtocol, 
 
 
 def test_a_number_that_is_not_finite_is_refused_at_once_on_all_sides(engine: EngineProtocol, tmp_path: Path) -> None:
-    begin = time.monotonic()
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(RequestError) as caught:  # and no error of a network, which a client would be patient with
         engine.run(GenerateRequest(Conditions(age_years=float("nan"))), tmp_path / "out")
     assert caught.value.hint
-    assert time.monotonic() - begin < 60  # far less than the patience with a worker that cannot be reached
 
 
 def test_a_missing_file_is_the_same_error_on_all_sides(engine: EngineProtocol, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from braing3n_core.volume import Volume
 from braing3n_core.worker.settings import Limits
 
 from ..core.damaged_volumes import sound_files
-from .conftest import RunningWorker, steps, wait_for
+from .conftest import SLACK, RunningWorker, steps, wait_for
 
 MUTATIONS = int(os.environ.get("BRAING3N_RELIABILITY_VOLUMES", "60"))
 
@@ -67,7 +67,7 @@ def test_a_bomb_is_refused_in_two_seconds_and_takes_no_memory(worker: RunningWor
     else:
         start = time.monotonic()
         answer = patch(worker, body, encoding, size=200 * 2**20)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 2 * SLACK
     assert answer.status_code == 413
     assert peak_mb(worker) - before < 256
 
@@ -115,7 +115,7 @@ def test_a_slow_body_is_ended(worker: RunningWorker) -> None:
             "Content-Length: 1000\r\n\r\n{".encode()
         )
         assert b" 408 " in sending.recv(1000)
-    assert time.monotonic() - start < Limits().idle_seconds + 2
+    assert time.monotonic() - start < 2 * Limits().idle_seconds * SLACK
 
 
 @pytest.mark.parametrize("words", [b"", b"GET / HTTP/1.1\r\nHost:"])
@@ -124,7 +124,7 @@ def test_slow_headers_are_ended(worker: RunningWorker, words: bytes) -> None:
     with socket.create_connection(("127.0.0.1", worker.port), 20) as sending:
         sending.sendall(words)
         assert b" 200 " not in sending.recv(1000)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 4 * SLACK
 
 
 def test_a_full_queue_is_429_with_a_time_to_wait(own_worker: RunningWorker) -> None:
@@ -146,7 +146,7 @@ def test_a_volume_that_inflates_without_end_is_refused(worker: RunningWorker, sc
     with pytest.raises(VolumeError) as caught:
         worker.engine().run(ProbeRequest(str(path)), tmp_path / "out")
     assert caught.value.code in ("volume.gzip_bomb", "volume.trailing_data")
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 10 * SLACK
     assert peak_mb(worker) - before < 256
 
 
@@ -182,7 +182,7 @@ def test_mutated_volumes_crash_nothing_and_none_is_taken_with_wrong_voxels(
         start = time.monotonic()
         far = taken(lambda p=path, n=number: voxels(engine, p, tmp_path / f"o{n}"))
         near = taken(lambda p=path: local(p))
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 10 * SLACK
         assert isinstance(far, str) == isinstance(near, str), (far, near)
         if isinstance(far, str):
             assert far == near

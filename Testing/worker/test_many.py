@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import signal
 import statistics
 import threading
 import time
@@ -22,7 +23,7 @@ from braing3n_core.protocol import API
 from braing3n_core.schema import PreprocessOptions, ProbeRequest
 from braing3n_core.volume import Volume
 
-from .conftest import RunningWorker, audit_lines, contents, steps, wait_for
+from .conftest import SLACK, RunningWorker, audit_lines, contents, state, steps, submit, wait_for
 
 CLIENTS = int(os.environ.get("BRAING3N_RELIABILITY_CLIENTS", "6"))
 JOBS = int(os.environ.get("BRAING3N_RELIABILITY_JOBS", "4"))
@@ -57,7 +58,7 @@ def test_many_clients_get_their_own_answers_in_fair_turns(own_worker: RunningWor
     with ThreadPoolExecutor(CLIENTS) as pool:
         waits = [wait for list_ in pool.map(client, range(CLIENTS)) for wait in list_]
     assert requests_of(own_worker, "5xx") == failures
-    assert max(waits) <= 3 * statistics.median(waits) + 2.0  # 2 s: a machine that is busy with other things
+    assert max(waits) <= 3 * statistics.median(waits) * SLACK
 
 
 def test_one_users_long_queue_does_not_hold_up_another(worker: RunningWorker, tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_cancels_at_random_moments_are_prompt_and_leave_nothing(
         try:
             worker.engine().run(request, tmp_path / str(number), cancel=cancel)
         except Cancelled:
-            late += time.monotonic() - when[0] > 2.0
+            late += time.monotonic() - when[0] > 2.0 * SLACK
             assert not (tmp_path / str(number)).exists()
         timer.cancel()
     assert late <= 0.05 * CANCELS + 1  # one more: the machine may be busy with other things
@@ -159,3 +160,24 @@ def test_one_engine_serves_several_threads(worker: RunningWorker, tmp_path: Path
     for number, run in enumerate(runs):
         noise = Volume.load(run.result().outputs[0].path).array
         assert np.array_equal(noise, np.random.default_rng(number).normal(size=noise.shape).astype(np.float32))
+
+
+def test_two_executors_do_two_jobs_at_a_time_and_lose_none_to_kills(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    running = RunningWorker(folder, "--gpus", "0,1").start().wait_ready()
+    try:
+        errands = [submit(running, seed, 60) for seed in range(6)]
+        wait_for(lambda: [state(e) for e in errands].count("running") == 2)
+        for pid in running.children("worker.executor"):
+            os.kill(pid, signal.SIGKILL)
+        assert [e._follow(lambda *_: None)["state"] for e in errands] == ["done"] * len(errands)
+        endless = [submit(running, seed, 3000) for seed in range(2)]
+        wait_for(lambda: [state(e) for e in endless].count("running") == 2)
+        for errand in (*endless, *errands):
+            errand.erase()
+        wait_for(lambda: not list((folder / "jobs").iterdir()), 30)
+    finally:
+        running.stop()
+    done = [line["object"] for line in audit_lines(running) if line["action"] == "job.done"]
+    assert sorted(done) == sorted(e.id for e in errands)

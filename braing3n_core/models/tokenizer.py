@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import GRID, PATCH, Attention, ResBlock, pixel_shuffle_3d, unpatchify
+from .layers import GRID, PATCH, Attention, ResBlock, pixel_shuffle_3d, pixel_unshuffle_3d, unpatchify
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class TokenizerConfig:
     """Sizes of projection and decoder; the defaults are the paper's where it gives them.
 
     widths: channels at 10^3, 20^3, ... ; blocks: residual blocks a level; last_factor: final pixel-shuffle to voxels.
-    linear_rank: rank of the linear reading that the convolutions correct (ADR 13); 0, the paper: none.
+    linear_rank: rank of the linear reading that the convolutions see and correct (ADR 13); 0, the paper: none.
     """
 
     encoder_width: int = 1152
@@ -78,17 +78,23 @@ class Decoder(nn.Module):
         self.norm_out = nn.GroupNorm(8, last)
         self.conv_out = nn.Conv3d(last, config.last_factor**3, 3, padding=1)
         self.linear = LinearReading(config.channels, config.linear_rank) if config.linear_rank else None
-        if self.linear is not None:  # the convolutions start at no correction
-            nn.init.zeros_(self.conv_out.weight)
+        if self.linear is not None:
+            self.refine = nn.Conv3d(config.last_factor**3, last, 3, padding=1)
+            nn.init.zeros_(self.conv_out.weight)  # the convolutions start at no correction
             nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
     def forward(self, latents: Tensor) -> Tensor:
+        factor = self.config.last_factor
         grid = latents.transpose(1, 2).reshape(len(latents), -1, *GRID)  # (B,C,10,12,10)
+        linear = None if self.linear is None else self.linear(grid)
         x = self.levels[0](self.middle(self.conv_in(grid)))
         for up, level in zip(self.ups, self.levels[1:], strict=True):
-            x = level(pixel_shuffle_3d(up(x), 2))
-        volume = pixel_shuffle_3d(self.conv_out(F.silu(self.norm_out(x))), self.config.last_factor)
-        return volume if self.linear is None else volume + self.linear(grid)
+            x = pixel_shuffle_3d(up(x), 2)
+            if linear is not None and level is self.levels[-1]:
+                x = x + self.refine(pixel_unshuffle_3d(linear, factor))
+            x = level(x)
+        volume = pixel_shuffle_3d(self.conv_out(F.silu(self.norm_out(x))), factor)
+        return volume if linear is None else volume + linear
 
 
 class Tokenizer(nn.Module):

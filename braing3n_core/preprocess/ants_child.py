@@ -28,8 +28,17 @@ def main(folder: Path) -> None:
         options["mask_all_stages"] = True
     found = ants.registration(fixed, moving, initial_transform="Identity", **options, **job["options"])
     transform = ants.read_transform(found["fwdtransforms"][0])
-    answer = {"parameters": transform.parameters.tolist(), "center": transform.fixed_parameters.tolist()}
+    answer = _affine(transform)
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+
+
+def _affine(transform: Any) -> dict[str, Any]:
+    """Twelve parameters and a centre; a rigid transform has others of its own and is asked what it does to points."""
+    if len(transform.parameters) == 12:
+        return {"parameters": transform.parameters.tolist(), "center": transform.fixed_parameters.tolist()}
+    origin = np.array(transform.apply_to_point((0.0, 0.0, 0.0)))
+    columns = [np.array(transform.apply_to_point(tuple(e))) - origin for e in np.eye(3)]
+    return {"parameters": [*np.stack(columns, axis=1).ravel().tolist(), *origin.tolist()], "center": [0.0, 0.0, 0.0]}
 
 
 def _image(folder: Path, name: str, geometry: dict[str, Any]) -> Any:

@@ -21,6 +21,8 @@ from .masks import filled, largest_component
 
 WEIGHTS_VARIABLE = "BRAING3N_HDBET_WEIGHTS"
 CHECKPOINT = "checkpoint_final.pth"
+WEIGHTS_URL = "https://zenodo.org/records/14445620"
+"""Where the package itself gets its weights; nothing is fetched from here."""
 
 
 def weights_folder() -> Path:
@@ -39,7 +41,8 @@ class HDBet:
         if importlib.util.find_spec("nnunetv2") is None:
             return False, "the package nnunetv2 is not installed (pip install --no-deps hd-bet nnunetv2)"
         if not (weights_folder() / "fold_all" / CHECKPOINT).is_file():
-            return False, f"no HD-BET weights in {weights_folder()} (set {WEIGHTS_VARIABLE})"
+            where = f"{weights_folder()} (or set {WEIGHTS_VARIABLE})"
+            return False, f"no HD-BET weights in {where}; unpack there what {WEIGHTS_URL} offers"
         return True, f"HD-BET weights in {weights_folder()}"
 
     def prepare(self) -> None:

@@ -48,7 +48,7 @@ class Preprocessed:
 
 
 @dataclass
-class _Run:
+class Run:
     """The running account of one call."""
 
     progress: Progress
@@ -69,7 +69,7 @@ class _Run:
 
 
 @dataclass(frozen=True, eq=False)
-class _Choices:
+class Choices:
     """What was decided about a scan before its voxels were touched."""
 
     modality: str
@@ -91,8 +91,8 @@ def preprocess(
     sidecar: the scan's BIDS JSON, whose ``SkullStripped`` is evidence.
     Raises PreprocessError (stage, mask, registration), DependencyError (a needed package or file), Cancelled.
     """
-    run = _Run(progress, cancel)
-    modality = _modality(options.modality)
+    run = Run(progress, cancel)
+    modality = known_modality(options.modality)
     if mask is None and options.mask is not None:
         mask = Volume.load(options.mask)
     with run.step("stage", {}, (0.0, 0.05)):
@@ -101,16 +101,16 @@ def preprocess(
         stage = decide_stage(options.stage, evidence, mask_given=mask is not None)
         skull = skull_stage(stage, evidence)
         extractor, reason = choose_extractor(options.brain, skull, template, mask)
-    bias = _bias(run, volume, _n4_skipped(stage, options.n4), skull)
+    bias = find_bias(run, volume, n4_skipped(stage, options.n4), skull)
     corrected = volume if bias is None else volume.with_array(volume.array / bias.array)
     inside = _brain(run, corrected, extractor)
     stripped = volume.with_array(np.where(inside, np.maximum(corrected.array, 0.0), 0.0))
     native_to_atlas = _register(run, stripped, stage, template)
     with run.step("resampling", {"order": 1, "grid": list(ATLAS_SHAPE)}, (0.95, 1.0)):
         on_atlas, atlas_mask = _onto_atlas(stripped, inside, native_to_atlas)
-    choices = _Choices(modality, options.stage, stage, evidence, extractor.name, reason, template)
+    choices = Choices(modality, options.stage, stage, evidence, extractor.name, reason, template)
     outcome = Outcome(inside, volume.affine, on_atlas, atlas_mask, native_to_atlas, template)
-    record = _record(volume, choices, outcome, run.steps)
+    record = make_record(volume, choices, outcome, run.steps)
     progress(1.0, "preprocessed")
     return Preprocessed(
         volume=Volume.from_array(on_atlas, ATLAS_AFFINE, modality=modality, name=volume.name),
@@ -137,7 +137,8 @@ def to_native(
     return to_grid(atlas, back, reference.shape, reference.affine, order=order, fill=fill)
 
 
-def _modality(wanted: str) -> str:
+def known_modality(wanted: str) -> str:
+    """The modality, or PreprocessError with the nearest known one."""
     if wanted not in MODALITIES:
         raise PreprocessError(
             "modality.unknown", f"Unknown modality {wanted!r}.",
@@ -146,14 +147,15 @@ def _modality(wanted: str) -> str:
     return wanted
 
 
-def _n4_skipped(stage: str, wanted: bool) -> str | None:
+def n4_skipped(stage: str, wanted: bool) -> str | None:
     """Why N4 is not run; None when it is."""
     if not wanted:
         return "not asked for"
     return f"the scan is {stage}" if stage in UNBIASED else None
 
 
-def _bias(run: _Run, volume: Volume, skipped: str | None, skull: str) -> Volume | None:
+def find_bias(run: Run, volume: Volume, skipped: str | None, skull: str) -> Volume | None:
+    """The bias field, or None with ``skipped`` as the reason. skull: see :func:`skull_stage`."""
     if skipped is not None:
         run.skip("N4 bias field", skipped)
         return None
@@ -163,7 +165,7 @@ def _bias(run: _Run, volume: Volume, skipped: str | None, skull: str) -> Volume 
         return n4_bias_field(volume, inside)
 
 
-def _brain(run: _Run, corrected: Volume, extractor: BrainExtractor) -> np.ndarray:
+def _brain(run: Run, corrected: Volume, extractor: BrainExtractor) -> np.ndarray:
     with run.step("brain extraction", {"backend": extractor.name}, (0.2, 0.7)) as progress:
         inside = extractor.extract(corrected, progress=progress, cancel=run.cancel)
     if not (inside & (corrected.array > 0)).any():
@@ -171,7 +173,7 @@ def _brain(run: _Run, corrected: Volume, extractor: BrainExtractor) -> np.ndarra
     return inside
 
 
-def _register(run: _Run, stripped: Volume, stage: str, template: Template) -> np.ndarray:
+def _register(run: Run, stripped: Volume, stage: str, template: Template) -> np.ndarray:
     if stage == "registered":
         run.skip("registration", "the scan is registered")
         return np.eye(4)
@@ -187,9 +189,8 @@ def _onto_atlas(stripped: Volume, inside: np.ndarray, native_to_atlas: np.ndarra
     return np.where(brain, np.maximum(array, 0.0), 0.0).astype(np.float32), brain
 
 
-def _record(
-    volume: Volume, choices: _Choices, outcome: Outcome, steps: list[Step]
-) -> PreprocessRecord:
+def make_record(volume: Volume, choices: Choices, outcome: Outcome, steps: list[Step]) -> PreprocessRecord:
+    """The account of one scan, with its quality measured."""
     found = measure(outcome)
     return PreprocessRecord(
         modality=choices.modality, declared_stage=choices.declared_stage, stage=choices.stage,

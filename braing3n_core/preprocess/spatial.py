@@ -105,9 +105,11 @@ def itk_affine_to_ras(parameters: np.ndarray, center: np.ndarray) -> np.ndarray:
 
 def register_affine(
     moving: Volume, fixed: Volume, *, fixed_mask: np.ndarray | None = None, initial: np.ndarray | None = None,
-    cancel: Cancel | None = None,
+    rigid: bool = False, cancel: Cancel | None = None,
 ) -> np.ndarray:
     """Affine moving -> fixed (4x4, RAS world to RAS world), by ANTs with mutual information on a 2 mm pair.
+
+    rigid: only turn and shift, for two scans of one head.
 
     fixed_mask: where to measure, in fixed's grid. initial: a first guess, moving -> fixed; None makes one from the
     centres of what is brighter than zero and the blurred brains (``prealign.py``). The same input gives the same bits:
@@ -127,7 +129,7 @@ def register_affine(
         )
     job = {
         "fixed": _itk_geometry(small_fixed.affine), "moving": _itk_geometry(small_moving.affine),
-        "options": {"type_of_transform": "Affine"},
+        "options": {"type_of_transform": "Rigid" if rigid else "Affine"},
     }
     answer = _run_ants(job, arrays, cancel)
     fixed_to_placed = itk_affine_to_ras(np.array(answer["parameters"]), np.array(answer["center"]))

@@ -18,13 +18,14 @@ from ..errors import BrainG3NError, ConfigError, ProcessError, RequestError
 from .answers import Refusal, refusal_response
 from .audit import Audit
 from .hub import Hub
+from .parts import Parts
 from .routes_info import info_routes
 from .routes_jobs import job_routes
 from .routes_uploads import upload_routes
 from .settings import Settings
 from .spool import Spool
 from .store import Database, JobStore
-from .supervisor import Parts, Supervisor
+from .supervisor import Supervisor
 from .tokens import TokenStore
 from .uploads import UploadStore
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import Request
 
+from ..encoding import zstd_is_here
 from ..errors import RequestError
 from .answers import Refusal
 from .settings import Limits
@@ -66,15 +67,6 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
         damaged = RequestError("request.encoding", "The compressed body is damaged.", "Send it again.")
         raise Refusal(400, damaged) from error
     raise Refusal(415, RequestError("request.encoding", "Unknown Content-Encoding.", "Use gzip or none."))
-
-
-def zstd_is_here() -> bool:
-    """Whether this interpreter can read zstd."""
-    try:
-        import zstandard  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def _gunzip(body: bytes, limit: int) -> bytes:

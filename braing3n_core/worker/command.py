@@ -37,7 +37,8 @@ def spool_folder(given: str | None) -> Path:
 def _settings(options: argparse.Namespace, spool: Path) -> Settings:
     checkpoint = options.checkpoint if options.checkpoint == "small" else os.path.abspath(options.checkpoint)
     limits = dataclasses.replace(Limits(), result_hours=options.result_hours)
-    return Settings(spool, checkpoint, options.device, options.rehearsal, options.behind_proxy, limits)
+    gpus = tuple(options.gpus.split(",")) if options.gpus else ()
+    return Settings(spool, checkpoint, options.device, options.rehearsal, options.behind_proxy, gpus, limits)
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -18,9 +18,12 @@ from .settings import Settings
 
 
 class ExecutorLink:
-    """One executor process. events: what it says, and ``{"event": "gone"}`` when it has ended."""
+    """One executor process. events: what it says, and ``{"event": "gone"}`` when it has ended.
 
-    def __init__(self, settings: Settings) -> None:
+    gpu: the device it sees, as in CUDA_VISIBLE_DEVICES; None: all.
+    """
+
+    def __init__(self, settings: Settings, gpu: str | None = None) -> None:
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
         command = [
             sys.executable, "-m", "braing3n_core.worker.executor", settings.checkpoint, settings.device,
@@ -29,6 +32,8 @@ class ExecutorLink:
         given = ("OMP_", "OPENBLAS_", "BRAING3N_")
         own = {k: v for k, v in os.environ.items() if k.startswith(given) and k != TOKEN_VARIABLE}
         environment = {k: v for k, v in parser_environment().items() if not k.startswith(given)} | own
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8",
             start_new_session=os.name != "nt",

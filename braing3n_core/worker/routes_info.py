@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
+from ..encoding import encodings_here
 from ..errors import BrainG3NError, ProcessError, RequestError, error_from_dict
 from ..protocol import API, CHUNK_BYTES
 from .answers import HealthAnswer, Refusal, documented
-from .body import zstd_is_here
 from .guard import guard
 from .tokens import Principal
 
@@ -28,10 +28,9 @@ def info_routes(worker: "Worker") -> APIRouter:
         known = worker.supervisor.capabilities
         if known is None:
             raise Refusal(503, _unready(worker), Retry_After="2")
-        encodings = ["gzip", *(["zstd"] if zstd_is_here() else [])]
         limit = worker.settings.limits.upload_bytes
-        return {"engine": known,
-                "worker": {"chunk_bytes": CHUNK_BYTES, "upload_bytes": limit, "encodings": encodings}}  # fmt: skip
+        own = {"chunk_bytes": CHUNK_BYTES, "upload_bytes": limit, "encodings": list(encodings_here())}
+        return {"engine": known, "worker": own}
 
     @router.get(f"{API}/health/live")
     def live() -> HealthAnswer:
@@ -86,8 +85,7 @@ def _metrics(worker: "Worker") -> str:
         lines += [f"# TYPE braing3n_{name}_total counter", f"braing3n_{name}_total {value}"]
     lines.append("# TYPE braing3n_jobs gauge")
     lines += [f'braing3n_jobs{{state="{state}"}} {n}' for state, n in sorted(worker.parts.jobs.counts().items())]
-    up = int(worker.supervisor.executor_pid is not None)
-    lines += ["# TYPE braing3n_executor_up gauge", f"braing3n_executor_up {up}"]
+    lines += ["# TYPE braing3n_executor_up gauge", f"braing3n_executor_up {worker.supervisor.executors}"]
     return "\n".join(lines) + "\n"
 
 

@@ -43,11 +43,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """One worker. checkpoint: as for the engine. rehearsal: instead of the models run the test operation."""
+    """One worker. checkpoint: as for the engine. rehearsal: instead of the models run the test operation.
+
+    gpus: one executor on each of these, named as in CUDA_VISIBLE_DEVICES; none: one executor on ``device``.
+    """
 
     spool: Path
     checkpoint: str = "small"
     device: str = "auto"
     rehearsal: bool = False
     behind_proxy: bool = False
+    gpus: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)

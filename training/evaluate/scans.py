@@ -1,85 +1,151 @@
-"""How much the tokenizer keeps of real scans (paper, Table 5 on files): one row a scan, through the whole pipeline.
+"""Real scans of a folder, brought onto the model grid once and kept, as a held-out set without any training label.
 
-    python -m training.evaluate.scans SCAN.nii.gz... [--modality T1] [--stage stripped] [--checkpoint small]
-
-Mean squared error of the z-scored volume over the grid and inside the brain, SSIM, PSNR by the volume's own range, and
-the seam ratio, as in :mod:`training.evaluate.reconstruction`; trust says whether the probes find the scan familiar.
+The folder is that of the tests on real MRI (CONTRIBUTING.md): groups that are not there are left out.
 """
 
 from __future__ import annotations
 
-import argparse
+import csv
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from braing3n_core import Engine, Volume
-from braing3n_core.errors import BrainG3NError
-from braing3n_core.inference import Inference
+from braing3n_core.engine import Engine
+from braing3n_core.errors import BrainG3NError, RequestError
 from braing3n_core.preprocess.intensity import to_model
 from braing3n_core.schema import PreprocessOptions
+from braing3n_core.volume import Volume
 
-from .reconstruction import volume_metrics
+from ..store import Record
 
-COLUMNS = ("mse", "mse_brain", "ssim", "psnr", "psnr_brain", "seam")
-Row = dict[str, object]
-
-
-def measure(engine: Engine, path: Path, options: PreprocessOptions) -> Row:
-    """The numbers of one scan, or the reason why it has none."""
-    try:
-        encoded = engine.encode(engine.preprocess(Volume.load(path, options.modality), options))
-    except BrainG3NError as error:
-        return {"scan": path.name, "reason": str(error)}
-    decoded = Inference(engine.parts).decode(encoded.latents)
-    truth, _ = to_model(encoded.preprocessed.volume.array)
-    metrics = volume_metrics(torch.from_numpy(truth), torch.from_numpy(decoded))
-    familiar = all(reading.in_distribution for reading in engine.probe(encoded))
-    return {"scan": path.name, **{name: metrics[name] for name in COLUMNS}, "familiar": familiar}
+CC0, HEADS, MS, TUMOUR = "14 CC0 subjects", "whole heads (IXI)", "MS patient", "tumour patient"
+MS_DAYS, MS_AGE_YEARS = 203, 20.0
+TUMOUR_SCANS = {
+    "T1": ("T1w", "t1"), "T1C": ("ce-gadolinium_T1w", "t1c"), "T2": ("T2w", "t2"), "FLAIR": ("FLAIR", "fla"),
+}
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Aligned text, with the mean of the measured scans below."""
-    width = max(len(str(row["scan"])) for row in rows) + 2
-    lines = [f"{'scan':<{width}}" + "".join(f"{name:>12}" for name in (*COLUMNS, "familiar"))]
-    for row in rows:
-        if "reason" in row:
-            lines.append(f"{row['scan']:<{width}}{row['reason']}")
-        else:
-            lines.append(f"{row['scan']:<{width}}" + _numbers(row) + f"{'yes' if row['familiar'] else 'no':>12}")
-    measured = [row for row in rows if "reason" not in row]
-    if len(measured) > 1:
-        mean: Row = {name: float(np.mean([row[name] for row in measured])) for name in COLUMNS}  # type: ignore[misc]
-        lines.append(f"{f'mean of {len(measured)}':<{width}}" + _numbers(mean))
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Scan:
+    """One real scan. mask: its brain in its own grid, where somebody gives one. labels: what is known of it."""
+
+    path: Path
+    group: str
+    subject: str
+    modality: str = "T1"
+    visit: int = 0
+    mask: Path | None = None
+    labels: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.subject}-{self.visit}-{self.modality}"
+
+    @property
+    def record(self) -> Record:
+        """As a record of a training store; what is not known is None."""
+        unknown = dict.fromkeys(("age_years", "sex", "disease", "site", "idh1", "cdr"))
+        return {**unknown, **self.labels, "subject": self.subject, "visit": self.visit, "modality": self.modality,
+                "group": self.group}
 
 
-def _numbers(row: Row) -> str:
-    return "".join(f"{row[name]:>12.4f}" for name in COLUMNS)
+@dataclass(frozen=True, eq=False)
+class RealScans:
+    """Z-scored volumes on the model grid, float32, memory-mapped; answers what a training store answers."""
+
+    voxels: list[np.ndarray]
+    records: list[Record]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def zscored(self, indices: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """(B,1,160,192,160) float32."""
+        return torch.from_numpy(np.stack([self.voxels[i] for i in indices]))[:, None].to(device)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scans", type=Path, nargs="+")
-    parser.add_argument("--modality", default="T1")
-    parser.add_argument("--stage", default="auto", help="native, stripped, registered ... (default: suggested)")
-    parser.add_argument("--checkpoint", default="small")
-    parser.add_argument("--json", type=Path, help="also write the rows here")
-    options = parser.parse_args()
-    engine = Engine(options.checkpoint)
-    how = PreprocessOptions(modality=options.modality, stage=options.stage)
-    rows = []
-    for path in options.scans:
-        rows.append(measure(engine, path, how))
-        print(table(rows[-1:]), flush=True)
-    print(f"\n{table(rows)}")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2))
+def find(data: Path, quick: bool = False) -> list[Scan]:
+    """The scans of the folder, the MS patient first. quick: two of a group. Raises RequestError when there are none."""
+    groups = [list(g) for g in (_ms(data), _cc0(data), _heads(data), _tumour(data))]
+    found = [s for group in groups for s in (group[:2] if quick else group) if s.path.is_file()]
+    if not found:
+        raise RequestError("evaluate.data", f"No scan that is known here lies in {data}.", "See CONTRIBUTING.md.")
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def prepare(scans: Sequence[Scan], engine: Engine, folder: Path) -> tuple[RealScans, list[str]]:
+    """Preprocess what is not yet in ``folder``; the scans, and one sentence on each that was refused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    voxels, records, refused = [], [], []
+    for number, scan in enumerate(scans):
+        path = folder / f"{scan.name}.npy"
+        if not path.is_file():
+            print(f"preprocessing {number + 1}/{len(scans)} {scan.name}", file=sys.stderr, flush=True)
+            try:
+                _prepare(scan, engine, path)
+            except BrainG3NError as error:
+                refused.append(f"{scan.name}: {error.message}")
+                continue
+        voxels.append(np.load(path, mmap_mode="r"))
+        notes = json.loads(path.with_suffix(".json").read_text())
+        records.append({**scan.record, "mean": notes["mean"], "warnings": notes["warnings"]})
+    return RealScans(voxels, records), refused
+
+
+def preprocess(scan: Scan, engine: Engine) -> Any:
+    """The scan on the atlas grid."""
+    mask = None if scan.mask is None else Volume.load(scan.mask)
+    return engine.preprocess(Volume.load(scan.path, modality=scan.modality), PreprocessOptions(scan.modality), mask)
+
+
+def _prepare(scan: Scan, engine: Engine, path: Path) -> None:
+    done = preprocess(scan, engine)
+    array, normalisation = to_model(done.volume.array)
+    partial = path.with_suffix(".partial.npy")
+    np.save(partial, array)
+    notes = {"mean": float(normalisation.mean), "warnings": list(done.record.warnings)}
+    path.with_suffix(".json").write_text(json.dumps(notes))
+    partial.replace(path)
+
+
+def _cc0(data: Path) -> Iterator[Scan]:
+    table = data / "ds002748" / "participants.tsv"
+    for row in _rows(table, "\t"):
+        name = row["participant_id"]
+        labels = {"age_years": float(row["age"]), "sex": row["gender"].upper()}
+        yield Scan(table.parent / name / "anat" / f"{name}_T1w.nii.gz", CC0, f"cc0-{name}", labels=labels)
+
+
+def _heads(data: Path) -> Iterator[Scan]:
+    folder = data / "whole_head_T1" / "ixi_2mm"
+    for row in _rows(folder / "IXI_demog_n10.csv", ","):
+        labels = {"age_years": float(row["Age"]), "sex": row["Sex"], "disease": "HC"}
+        yield Scan(folder / f"{row['MRID']}-T1_ds.nii.gz", HEADS, row["MRID"], labels=labels)
+
+
+def _ms(data: Path) -> Iterator[Scan]:
+    for visit in (0, 1):
+        age = MS_AGE_YEARS + visit * MS_DAYS / 365.25
+        yield Scan(data / "ms_patient01" / f"study{visit + 1}_T1W.nii.gz", MS, "ms-01", "T1", visit,
+                   labels={"age_years": age, "sex": "F"})
+
+
+def _tumour(data: Path) -> Iterator[Scan]:
+    folder = data / "tumour_TCGA-FG-6692"
+    for modality, (suffix, mask) in TUMOUR_SCANS.items():
+        yield Scan(folder / f"sub-FG6692_{suffix}.nii.gz", TUMOUR, "tumour-01", modality, 0,
+                   folder / f"hdbet_mask_native_{mask}.nii.gz", {"disease": "glioma"})
+
+
+def _rows(table: Path, delimiter: str) -> list[dict[str, str]]:
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle, delimiter=delimiter))

@@ -15,13 +15,40 @@ from typing import Any
 import shiboken6
 import slicer
 import slicer.util
+import vtk
 
-from . import parameters
+from . import originals, parameters
 from .mrml import Mrml
 from .qtFacade import install
 from .widgets import Loader, install_widgets
 
 MODULE = Path(__file__).resolve().parents[3] / "BrainG3NSlicer"
+
+
+class SliceView:
+    """qMRMLSliceView: the text over a slice, a real vtkCornerAnnotation."""
+
+    def __init__(self) -> None:
+        self._annotation, self.renders = vtk.vtkCornerAnnotation(), 0
+
+    def cornerAnnotation(self) -> Any:
+        return self._annotation
+
+    def scheduleRender(self) -> None:
+        self.renders += 1
+
+
+class LayoutManager:
+    """qSlicerLayoutManager with the three views of Slicer's usual layout."""
+
+    def __init__(self) -> None:
+        self._views = {name: SliceView() for name in ("Red", "Yellow", "Green")}
+
+    def sliceViewNames(self) -> tuple[str, ...]:
+        return tuple(self._views)
+
+    def sliceWidget(self, name: str) -> Any:
+        return types.SimpleNamespace(sliceView=lambda: self._views[name])
 
 
 class Application:
@@ -30,12 +57,36 @@ class Application:
     def __init__(self) -> None:
         self.answers: list[bool] = []
         self.questions: list[str] = []
+        self.errors: list[str] = []
+        self.startup: list[Any] = []
+        self._layoutManager = LayoutManager()
+
+    def connect(self, signature: str, callback: Any) -> bool:
+        """Only the one signal that modules wait for."""
+        if signature != "startupCompleted()":
+            raise ValueError(f"qSlicerApplication has no signal {signature} in this harness")
+        self.startup.append(callback)
+        return True
+
+    def layoutManager(self) -> LayoutManager:
+        return self._layoutManager
 
     def moduleManager(self) -> Any:
         return types.SimpleNamespace(connect=lambda *_: True, disconnect=lambda *_: True)
 
     def moduleDocumentationUrl(self, name: str) -> str:
         return f"https://slicer.readthedocs.io/{name}"
+
+    def userSettings(self) -> Any:
+        import qt
+
+        return qt.QSettings()
+
+    def settings(self) -> Any:
+        return self.userSettings()
+
+    def translate(self, context: str, text: str) -> str:
+        return text
 
     def answer(self, text: str, *_: Any, **__: Any) -> bool:
         """What a user answers to a question; an unexpected question is an error."""
@@ -107,10 +158,14 @@ class Slicer:
         self.classes = install_widgets()
         for name in ("qMRMLWidget", "qMRMLNodeComboBox"):
             setattr(slicer, name, self.classes[name])
+        path = str(MODULE / "BrainG3N.py")
+        slicer.modules = types.SimpleNamespace(braing3n=types.SimpleNamespace(path=path))
         slicer.util.loadUI = self.loadUI
         slicer.util.childWidgetVariables = named
         slicer.util.startupEnvironment = lambda: dict(os.environ)
         slicer.util.confirmYesNoDisplay = slicer.app.answer
+        slicer.util.delayDisplay = lambda *_, **__: None
+        slicer.util.errorDisplay = lambda text, *_, **__: slicer.app.errors.append(text)
         if not os.environ.get("SLICER_PYTHON_DIR"):
             base = types.ModuleType("slicer.ScriptedLoadableModule")
             for cls in (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic,
@@ -119,9 +174,7 @@ class Slicer:
             sys.modules["slicer.ScriptedLoadableModule"] = base
             sys.modules["slicer.parameterNodeWrapper"] = parameters.module()
         else:
-            folder = str(Path(os.environ["SLICER_PYTHON_DIR"]) / "slicer")
-            if folder not in slicer.__path__:
-                slicer.__path__.append(folder)
+            originals.install(Path(os.environ["SLICER_PYTHON_DIR"]))
 
     def loadUI(self, path: str) -> Any:
         """Slicer's own .ui loading: PySide6's loader with our classes."""

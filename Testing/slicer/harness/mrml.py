@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import slicer
 
 LOGICS = (
@@ -16,6 +18,12 @@ class Mrml:
 
     def __init__(self) -> None:
         self.scene = slicer.vtkMRMLScene()
+        self.folder = tempfile.TemporaryDirectory(prefix="BrainG3N-scene-")
+        self.cache, self.files = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+        self.cache.SetRemoteCacheDirectory(self.folder.name)  # where a bundle is unpacked
+        self.files.SetCacheManager(self.cache)
+        self.scene.SetCacheManager(self.cache)
+        self.scene.SetDataIOManager(self.files)
         self.application = slicer.vtkSlicerApplicationLogic()
         self.application.SetMRMLScene(self.scene)
         for name in NODES:
@@ -37,6 +45,7 @@ class Mrml:
         for logic in self.logics.values():
             logic.SetMRMLScene(None)
         self.application.SetMRMLScene(None)
+        self.folder.cleanup()
 
     def nodes(self) -> list[str]:
         """Ids of all nodes, to see whether something was left behind."""

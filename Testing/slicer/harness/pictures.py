@@ -1,8 +1,10 @@
-"""Pictures for the documentation, made by the module itself.
+"""Pictures for the documentation, made by the module itself: each panel, and the views of its results.
 
-    BRAING3N_PYTHON=... python -m Testing.slicer.harness.pictures SCAN_ON_THE_ATLAS.nii.gz docs/pictures
+    BRAING3N_PYTHON=... python -m Testing.slicer.harness.pictures docs/pictures [SCAN_ON_THE_ATLAS.nii.gz]
+    python -m Testing.slicer.harness.pictures docs/pictures --at-rest
 
-A slice is blended by Slicer's own slice logic, colours and opacity included; no OpenGL is needed for that.
+Without a scan the ICBM152 brain is taken. Each picture is written as soon as what it shows is there. ``--at-rest``
+photographs the panels as they open, which needs no model.
 """
 
 from __future__ import annotations
@@ -17,71 +19,117 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "BrainG3NSlicer")]
 
 import numpy as np
-import slicer
-from vtk.util.numpy_support import vtk_to_numpy
 
-SIZE = (420, 420)
+WIDTH, SECONDS = 470, 3600
 
 
-def slicePicture(scene: Any, background: Any, foreground: Any = None, opacity: float = 0.7) -> np.ndarray:
-    """An axial slice through the middle of a volume as Slicer blends it. (rows, columns, 3) bytes."""
-    logic = slicer.vtkMRMLSliceLogic()
-    logic.SetMRMLScene(scene)
-    node = logic.AddSliceNode(f"Picture{scene.GetNumberOfNodes()}")
-    composite = logic.GetSliceCompositeNode()
-    composite.SetBackgroundVolumeID(background.GetID())
-    composite.SetForegroundVolumeID(foreground.GetID() if foreground is not None else None)
-    composite.SetForegroundOpacity(opacity)
-    node.SetOrientationToAxial()
-    node.SetDimensions(*SIZE, 1)
-    logic.FitSliceToAll(*SIZE)
-    logic.GetBlend().Update()
-    image = logic.GetBlend().GetOutput()
-    rgba = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(SIZE[1], SIZE[0], -1)[::-1]
-    return np.ascontiguousarray(rgba[..., :3])
+class Photographer:
+    """A panel with a scan in it. folder: of the pictures."""
+
+    def __init__(self, folder: Path, scan: Path | None) -> None:
+        from Testing.slicer.harness.application import Slicer
+
+        self.folder, self.app = folder, Slicer()
+        self.ui = self.app.open().ui
+        self.head = self._load(scan)
+        self.ui.inputSelector.setCurrentNode(self.head)
+        self.ui.pythonPath.currentPath = os.environ.get("BRAING3N_PYTHON", sys.executable)
+        for box, value in ((self.ui.stageBox, "registered"), (self.ui.brainBox, "none")):
+            box.currentIndex = box.findData(value)
+        self.ui.correctBiasBox.checked, self.ui.coarseBox.checked = False, False
+        self.app._parent.resize(WIDTH, 2400)
+
+    def _load(self, scan: Path | None) -> Any:
+        from BrainG3NLib.Volumes import fillNode, slicerOrder
+
+        from braing3n_core.preprocess.template import load_template
+        from braing3n_core.volume import Volume
+        from Testing.slicer.conftest import addVolume
+
+        volume = Volume.load(scan) if scan else load_template().volume
+        name = "T1" if scan else "ICBM152"
+        head = addVolume(self.app.mrml.scene, name, slicerOrder(volume.array), volume.affine, fillNode)
+        brightest = float(np.percentile(volume.array, 99.5))
+        head.GetScalarVolumeDisplayNode().SetWindowLevel(brightest, brightest / 2)
+        return head
+
+    def connect(self) -> None:
+        """Ask the worker; the path of this computer is not for a picture."""
+        self.ui.testButton.click()
+        self.app.wait(lambda: "Asking" not in self.ui.computeStatus.text, SECONDS)
+        shown, self.ui.pythonPath.currentPath = self.ui.pythonPath.currentPath, ""
+        self.panel("compute")
+        self.ui.pythonPath.currentPath = shown
+
+    def run(self, button: str) -> Any:
+        """Press a button, wait, and return the run."""
+        getattr(self.ui, button).click()
+        self.app.wait(lambda: not self.app.widget.panels.isRunning(), SECONDS)
+        print(self.ui.messageLabel.text, flush=True)  # noqa: T201
+        return self.app.widget.panels.run
+
+    def panel(self, name: str) -> None:
+        """One panel as a PNG."""
+        self.app.turn(0.2)
+        getattr(self.ui, f"{name}Collapsible").grab().save(str(self.folder / f"slicer-panel-{name}.png"))
+
+    def views(self, name: str, layers: list[tuple[Any, Any]]) -> None:
+        """Slice views beside each other as a PNG."""
+        from Testing.slicer.harness.views import SliceView
+
+        row = []
+        for number, (background, foreground) in enumerate(layers):
+            view = SliceView(self.app.mrml, f"{name}{number}", (330, 360))
+            view.show(background, foreground)
+            row.append(view.picture())
+        save(row, self.folder / f"slicer-{name}-views.png")
 
 
 def save(pictures: list[np.ndarray], path: Path) -> None:
-    """Pictures beside each other as a PNG."""
+    """Pictures beside each other as a PNG of few colours, which is small."""
     from PySide6 import QtGui
 
     row = np.ascontiguousarray(np.concatenate(pictures, axis=1).astype(np.uint8))
     height, width, _ = row.shape
-    QtGui.QImage(row.data, width, height, 3 * width, QtGui.QImage.Format_RGB888).save(str(path))
+    picture = QtGui.QImage(row.data, width, height, 3 * width, QtGui.QImage.Format_RGB888)
+    picture.convertToFormat(QtGui.QImage.Format_Indexed8).save(str(path))
 
 
-def main(scan: Path, folder: Path) -> None:
-    """Run a counterfactual from the panel and photograph panel and slices."""
-    from BrainG3NLib.Volumes import fillNode, slicerOrder
-    from BrainG3NLib.Worker import summary
+PANELS = ("compute", "preprocess", "probe", "counterfactual", "forecast", "view")
 
-    from braing3n_core.volume import Volume
-    from Testing.slicer.conftest import addVolume
-    from Testing.slicer.harness.application import Slicer
 
-    app, volume = Slicer(), Volume.load(scan)
-    ui = app.open().ui
-    head = addVolume(app.mrml.scene, "T1", slicerOrder(volume.array), volume.affine, fillNode)
-    brightest = float(np.percentile(volume.array, 99.5))
-    head.GetScalarVolumeDisplayNode().SetWindowLevel(brightest, brightest / 2)
-    ui.inputSelector.setCurrentNode(head)
-    ui.pythonPath.currentPath = os.environ.get("BRAING3N_PYTHON", "")
-    for box, value in ((ui.stageBox, "registered"), (ui.brainBox, "none"), (ui.targetDiseaseBox, "AD")):
-        box.currentIndex = box.findData(value)
-    ui.correctBiasBox.checked, ui.guidanceSlider.value = False, 2.0
-    ui.testButton.click()
-    app.wait(lambda: "Ready" in ui.computeStatus.text, 60)
-    ui.counterfactualButton.click()
-    app.wait(lambda: not app.widget.panels.isRunning(), 300)
-    ui.pythonPath.currentPath = ""
-    ui.computeStatus.text = summary(app.widget.panels.capabilities)
-    app._parent.resize(460, 1750)
-    app.picture(folder / "slicer-panels.png")
-    named = app.widget.panels.run.named
-    views = [(head, None), (named["counterfactual"], None), (head, named["difference"])]
-    save([slicePicture(app.mrml.scene, *view) for view in views], folder / "slicer-counterfactual.png")
-    app.close()
+def atRest(folder: Path) -> None:
+    """The panels as they open."""
+    camera = Photographer(folder, None)
+    camera.ui.pythonPath.currentPath = ""
+    for name in PANELS:
+        camera.panel(name)
+    camera.app.close()
+
+
+def main(folder: Path, scan: Path | None = None) -> None:
+    """All panels and views."""
+    camera = Photographer(folder, scan)
+    ui, head = camera.ui, camera.head
+    camera.panel("preprocess")
+    camera.connect()
+    ui.targetDiseaseBox.currentIndex = ui.targetDiseaseBox.findData("AD")
+    ui.guidanceSlider.value = 2.0
+    ui.horizonsEdit.text, ui.samplesBox.value = "2, 5", 4
+    camera.panel("forecast")
+    camera.run("probeButton")
+    camera.panel("probe")
+    named = camera.run("counterfactualButton").named
+    camera.panel("counterfactual")
+    camera.panel("view")
+    camera.views("counterfactual", [(head, None), (named["counterfactual"], None), (head, named["difference"])])
+    named = camera.run("forecastButton").named
+    camera.views("forecast", [(head, None), (named["forecast"], None), (head, named["difference"])])
+    camera.app.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if "--at-rest" in sys.argv:
+        atRest(Path(sys.argv[1]))
+    else:
+        main(Path(sys.argv[1]), *map(Path, sys.argv[2:3]))

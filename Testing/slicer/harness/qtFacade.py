@@ -69,8 +69,19 @@ WIDGETS = (
 )  # fmt: skip
 PLAIN = (
     "QVBoxLayout", "QHBoxLayout", "QFormLayout", "QGridLayout", "QSizePolicy", "QTableWidgetItem", "QHeaderView",
-    "QAbstractItemView", "QFileDialog", "QStyle", "QMessageBox",
+    "QAbstractItemView", "QStyle", "QMessageBox",
 )  # fmt: skip
+
+
+class FileDialog(QtWidgets.QFileDialog):
+    """PythonQt gives the chosen path alone, where PySide6 gives a pair."""
+
+    chosen = ""
+    """What the user of a test chooses; empty is Cancel."""
+
+    @classmethod
+    def getSaveFileName(cls, parent: Any = None, caption: str = "", place: str = "", kinds: str = "") -> str:
+        return cls.chosen
 
 
 def build() -> types.ModuleType:
@@ -82,9 +93,10 @@ def build() -> types.ModuleType:
     qt.QObject = facade(QtCore.QObject)
     for name in PLAIN:
         setattr(qt, name, getattr(QtWidgets, name))
+    qt.QFileDialog = FileDialog
     for name in ("QIcon", "QPixmap", "QColor", "QDesktopServices", "QKeySequence", "QAction"):
         setattr(qt, name, getattr(QtGui, name))
-    for name in ("Qt", "QUrl", "QSettings", "QSize"):
+    for name in ("Qt", "QUrl", "QSettings", "QSize", "QFile"):
         setattr(qt, name, getattr(QtCore, name))
     qt.QApplication = QtWidgets.QApplication
     return qt

@@ -1,0 +1,186 @@
+"""A cohort on its way into a store: one result or one reason a row, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from braing3n_core.atlas import ATLAS_AFFINE, to_model_grid
+from braing3n_core.errors import RequestError
+from braing3n_core.preprocess.template import load_template
+from braing3n_core.volume import Volume
+from training.manifest.__main__ import main as manifest
+from training.manifest.table import read_manifest
+from training.prepare.__main__ import main as prepare
+from training.prepare.__main__ import shard, unfinished
+from training.prepare.scan import Choices
+from training.store import Store, StoreError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCANS = 5
+
+
+def brain(level: float) -> np.ndarray:
+    """The template's own brain, in place: registered, and quick to prepare."""
+    template = load_template()
+    grey = np.maximum(template.volume.array / template.volume.array.max() * 100, 1.0)
+    return np.round(np.where(template.mask, grey * level, 0.0)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three T1 and one T2 in place, one T1 that is no file of an image, and a manifest of them."""
+    root = tmp_path_factory.mktemp("cohort") / "small"
+    for i in range(3):
+        path = root / f"sub-{i}/anat/sub-{i}_T1w.nii.gz"
+        Volume.from_array(brain(10.0 + i), ATLAS_AFFINE).save(path, dtype="int16")
+    Volume.from_array(brain(5.0), ATLAS_AFFINE).save(root / "sub-0/anat/sub-0_T2w.nii.gz", dtype="int16")
+    (root / "sub-9/anat").mkdir(parents=True)
+    (root / "sub-9/anat/sub-9_T1w.nii.gz").write_bytes(b"cut off")
+    manifest([str(root), "-o", str(root.parent / "manifest.tsv")])
+    return root.parent / "manifest.tsv"
+
+
+def start(cohort: Path, store: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "training.prepare", str(cohort), "-o", str(store), "--no-images", *more]
+    return subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def outcomes(store: Path) -> list[Path]:
+    return sorted(store.rglob("*_outcome.json"))
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle, delimiter="\t"))
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent is ``pid``, from /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def wait_until(condition, seconds: float = 1800.0) -> None:  # type: ignore[no-untyped-def]
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def store(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store after three kills at random moments and one run to the end."""
+    folder, choose = tmp_path_factory.mktemp("store"), random.Random(5)
+    for count in (0, 1, 3):
+        process = start(cohort, folder)
+        wait_until(lambda count=count: len(outcomes(folder)) >= count)
+        time.sleep(choose.uniform(0, 1))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert prepare([str(cohort), "-o", str(folder), "--no-images"]) == 0
+    return folder
+
+
+def test_a_cohort_that_is_killed_again_and_again_ends_with_one_outcome_a_row(store: Path) -> None:
+    assert len(outcomes(store)) == SCANS and not list(store.rglob("*.partial"))
+    assert len(Store.open(store)) == SCANS - 1
+    assert [line["code"] for line in lines(store / "quarantine.tsv")] == ["volume.extension"]
+    assert len(lines(store / "quality.tsv")) == SCANS - 1
+
+
+def test_the_store_gives_back_the_z_score_of_each_scan(store: Path) -> None:
+    opened = Store.open(store)
+    for index in (0, 2):
+        record = opened.records[index]
+        level = 5.0 if record["modality"] == "T2" else 10.0 + int(record["subject"].split(":")[1])
+        truth = to_model_grid(brain(level))
+        expected = (truth - truth.mean()) / truth.std()
+        assert np.abs(opened.zscored([index])[0, 0].numpy() - expected).max() < 5e-3
+    assert opened.voxels[0].dtype == np.float16
+    assert len(opened.where(modality="T2")) == 1 and opened.records[0]["split"] in ("train", "val", "test")
+
+
+def test_a_finished_store_is_not_touched_again(cohort: Path, store: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in outcomes(store)}
+    assert prepare([str(cohort), "-o", str(store), "--no-images"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in outcomes(store)} == before
+
+
+def test_a_scan_that_was_replaced_is_prepared_again(cohort: Path, store: Path) -> None:
+    rows = read_manifest(cohort)
+    choices = Choices(images=False)
+    assert not unfinished(rows, (0, 1), store, choices)
+    os.utime(rows[0].path)
+    visits = unfinished(rows, (0, 1), store, choices)
+    assert [sum(visit.todo) for visit in visits] == [1] and visits[0].rows[visits[0].todo.index(True)] == rows[0]
+    assert len(unfinished(rows, (0, 1), store, Choices(images=False, brain="none"))) == SCANS - 1
+
+
+def test_shards_part_the_visits_and_together_are_all(cohort: Path, tmp_path: Path) -> None:
+    rows = read_manifest(cohort)
+    parts = [unfinished(rows, (i, 3), tmp_path, Choices()) for i in range(3)]
+    seen = [row.path for part in parts for visit in part for row in visit.rows]
+    assert sorted(seen) == sorted(row.path for row in rows)
+    with pytest.raises(RequestError, match="is no shard"):
+        shard("3/3")
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_no_scan(cohort: Path, tmp_path: Path) -> None:
+    process = start(cohort, tmp_path)
+    wait_until(lambda: len(outcomes(tmp_path)) >= 1)
+    for pid in children(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    assert process.wait(1800) == 0
+    assert len(outcomes(tmp_path)) == SCANS and len(Store.open(tmp_path)) == SCANS - 1
+
+
+def test_a_missing_volume_of_a_store_is_named(store: Path, tmp_path: Path) -> None:
+    records = json.loads((store / "records.json").read_text())
+    (tmp_path / "records.json").write_text(json.dumps(records[:1]))
+    with pytest.raises(StoreError, match="cannot be read"):
+        Store.open(tmp_path).zscored([0])
+
+
+@pytest.mark.slow
+def test_real_scans_killed_ten_times_end_with_exactly_one_outcome_each(test_data: Path, tmp_path: Path) -> None:
+    """The 14 stripped brains and the 10 other T1 of the test data that are at hand."""
+    out, store = tmp_path / "manifest.tsv", tmp_path / "store"
+    card = tmp_path / "heads.yaml"
+    card.write_text(
+        "name: heads\nstage: auto\nimages:\n"
+        "  - {pattern: 'whole_head_T1/(?:.*/)?(?P<subject>[^/]+)\\.nii\\.gz', modality: T1}\n"
+        "  - {pattern: '(?P<subject>ms_patient01)/study(?P<session>\\d)_(?P<modality>T1|T2|FLAIR)W?\\.nii\\.gz',"
+        " words: {T1W: T1, T2W: T2}}\n"
+        "  - {pattern: '(?P<subject>tumour)[^/]*/sub-[^_]*_T1w\\.nii\\.gz', modality: T1}\n"
+    )
+    manifest([str(test_data / "ds002748"), f"{card}={test_data}", "-o", str(out)])
+    rows = read_manifest(out)
+    choose, command = random.Random(1), [sys.executable, "-m", "training.prepare", str(out), "-o", str(store)]
+    for _ in range(10):
+        process = subprocess.Popen([*command, "--jobs", "2", "--brain", "auto"], cwd=REPOSITORY)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(choose.uniform(5, 60))
+        process.kill()
+        process.wait()
+    assert subprocess.run([*command, "--jobs", "2"], cwd=REPOSITORY, check=False).returncode == 0
+    assert len(rows) >= 24 and len(outcomes(store)) == len(rows)
+    refused = len(lines(store / "quarantine.tsv"))
+    assert len(Store.open(store)) + refused == len(rows) and refused <= 2

@@ -1,0 +1,161 @@
+"""Every table of the paper, and what it lacks, in one report.
+
+    python -m training.evaluate all --checkpoint small --store HELD_OUT -o report/
+    python -m training.evaluate all --store HELD_OUT -o report/ --only longitudinal
+    python -m training.evaluate real --data FOLDER -o real/
+
+Writes report.html (one file, pictures inside), report.md, tables/*.tsv and pictures/*.png. A table that is finished
+for this checkpoint, data and settings is not computed again. --quick makes every table in a minute: a trial of the
+machinery, its numbers mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from braing3n_core.errors import BrainG3NError, RequestError
+from braing3n_core.inference import Inference
+from braing3n_core.loading import Parts
+from braing3n_core.schema import nearest
+
+from ..latents import LatentSet
+from ..store import Store
+from .features import TorchScriptFeatures
+from .page import write_report
+from .study import QUICK, Settings, Study
+from .table import Table, load_table, save_table
+from .tables import TABLES
+
+LABEL = "held-out digital phantoms (synthetic anatomy, training.phantom)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        if options.command == "real":
+            from .real import run
+
+            path = run(options.data, options.out, options.checkpoint, options.device, options.quick)
+        else:
+            path = run_all(study_of(options), tuple(options.only or TABLES), _command(options))
+    except BrainG3NError as error:
+        print(f"{error.message} {error.hint}", file=sys.stderr)
+        return 1
+    print(path)
+    return 0
+
+
+def run_all(study: Study, names: Sequence[str], command: str) -> Path:
+    """Compute the named tables that are not finished, and write the report of all that are."""
+    for name in names:
+        if name not in TABLES:
+            raise RequestError(
+                "evaluate.table", f"There is no table {name!r}.",
+                f"{nearest(name, list(TABLES))}Tables: {', '.join(TABLES)}.",
+            )
+    for number, name in enumerate(names):
+        if load_table(study.out, name, study.fingerprint) is not None:
+            print(f"[{number + 1}/{len(names)}] {name}: finished before", file=sys.stderr, flush=True)
+            continue
+        print(f"[{number + 1}/{len(names)}] {name}", file=sys.stderr, flush=True)
+        begin = time.monotonic()
+        save_table(study.out, TABLES[name](study), study.fingerprint)
+        print(f"  done after {(time.monotonic() - begin) / 60:.1f} min", file=sys.stderr, flush=True)
+        _report(study, command)
+    return _report(study, command)
+
+
+def study_of(options: argparse.Namespace) -> Study:
+    """The study of a command line. Raises BrainG3NError for what the caller can mend."""
+    settings = QUICK if options.quick else Settings()
+    given = {k: v for k in ("scans", "samples", "fidelity", "pairs", "volumes", "edits", "seed")
+             if (v := getattr(options, k)) is not None}
+    store = Store.open(*options.store)
+    if not len(store):
+        raise RequestError("evaluate.store", f"The store {options.store[0]} is empty.", "Build it again.")
+    return Study(
+        store, options.label, Inference(Parts(options.checkpoint, options.device)), options.out,
+        replace(settings, **given), _training(options.train_latents),
+        tuple(TorchScriptFeatures(path) for path in options.features),
+    )
+
+
+def _training(folders: Sequence[Path]) -> tuple[np.ndarray, np.ndarray] | None:
+    """T1 latents (n,F) that the generator learnt from, and their subjects."""
+    if not folders:
+        return None
+    data = LatentSet.open(folders)
+    rows = data.where(modality="T1")
+    return data.latents.numpy()[rows].reshape(len(rows), -1), np.array([data.records[i]["subject"] for i in rows])
+
+
+def _report(study: Study, command: str) -> Path:
+    tables = [t for t in (load_table(study.out, name, study.fingerprint) for name in TABLES) if t is not None]
+    return write_report(study.out, "BrainG3N: evaluation", _facts(study, command), _numbered(tables))
+
+
+def _facts(study: Study, command: str) -> dict[str, str]:
+    subjects = len(set(study.subjects))
+    return {
+        "checkpoint": f"{study.inference.parts.folder.name}: "
+        + ", ".join(f"{k} {v}" for k, v in study.ids.items()),
+        "data": f"{study.label}: {len(study.records)} scans of {subjects} subjects, none of them used in training",
+        "computed by": command,
+    }
+
+
+def _numbered(tables: Sequence[Table]) -> list[Table]:
+    return [replace(t, title=f"{i + 1}. {t.title}") for i, t in enumerate(tables)]
+
+
+def _command(options: argparse.Namespace) -> str:
+    """The command again, with folders by their names alone: a report does not know the machine it was made on."""
+    words = ["python -m training.evaluate all", f"--checkpoint {Path(options.checkpoint).name}",
+             *(f"--store {p.name}" for p in options.store),
+             *(f"--train-latents {p.name}" for p in options.train_latents)]
+    words += [f"--{k} {v}" for k in ("scans", "samples", "fidelity", "pairs", "volumes", "edits", "seed")
+              if (v := getattr(options, k)) is not None]
+    return " ".join([*words, *(["--quick"] if options.quick else [])])
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of both commands."""
+    top = argparse.ArgumentParser(
+        prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+    every = commands.add_parser("all", help="the tables of the paper on a held-out store")
+    every.add_argument("--store", "--manifest", type=Path, required=True, nargs="+", metavar="STORE",
+                       help="held-out training store (training.build_store); several are used as one")
+    every.add_argument("--only", nargs="+", metavar="TABLE", help=f"these alone: {', '.join(TABLES)}")
+    every.add_argument("--label", default=LABEL, help="what the store's scans are, in words, for every table")
+    every.add_argument("--train-latents", type=Path, nargs="+", default=[], metavar="SET",
+                       help="latent sets that the generator learnt from, for the memorisation audit")
+    every.add_argument("--features", type=Path, nargs="+", default=[], metavar="FILE",
+                       help="TorchScript networks of 2D images, as further features of the fidelity table")
+    for name, what in (
+        ("scans", "first scans of the store to use"), ("samples", "generated brains an arm (64)"),
+        ("fidelity", "scans of a contrast in the fidelity table (100)"), ("pairs", "pairs of visits (100)"),
+        ("volumes", "reconstructed volumes (60)"), ("edits", "edited scans a row (24)"), ("seed", "of all noise (0)"),
+    ):
+        every.add_argument(f"--{name}", type=int, help=what)
+    real = commands.add_parser("real", help="what needs no training label, on real scans")
+    real.add_argument("--data", type=Path, required=True, help="folder of real MRI (CONTRIBUTING.md, Tests)")
+    for command in (every, real):
+        command.add_argument("--checkpoint", default="small", help="checkpoint set (default: the embedded one)")
+        command.add_argument("-o", "--out", type=Path, required=True, help="folder of the report")
+        command.add_argument("--device", default="auto")
+        command.add_argument("--quick", action="store_true", help="every table whole, no number worth reading")
+    return top
+
+
+if __name__ == "__main__":
+    sys.exit(main())

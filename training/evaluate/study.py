@@ -1,0 +1,245 @@
+"""What every table shares: the held-out store, the checkpoint, how much to compute, and what is kept between runs.
+
+Everything goes through the product's own inference, so that the report is about what users run. Encodings and generated
+latents are kept under ``OUT/cache``, by the checkpoint's ids.
+
+Legend: n scans, m samples, N = 1200 tokens, C latent channels, D encoder width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from braing3n_core.generation.flow import DEFAULT_SHIFT
+from braing3n_core.generation.guidance import Contrast, Guidance, guide
+from braing3n_core.generation.sampling import integrate, noise, time_grid
+from braing3n_core.inference import Inference
+
+from ..store import Record, Store
+from .features import Features
+from .readers import Reader, fit_reader
+from .scans import RealScans
+
+CONDITIONS = ("disease", "sex", "age_years", "modality", "site", "idh1")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much to compute. scans: of the store, at most (0: all); samples: an arm; contrasts: of the fidelity table;
+    pairs: of visits; seed: of noise.
+    """
+
+    scans: int = 0
+    samples: int = 64
+    steps: int = 25
+    guidance_scale: float = 1.5
+    sweep: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    volumes: int = 60
+    fidelity: int = 100
+    contrasts: tuple[str, ...] = ("T1", "T1C", "T2", "FLAIR")
+    halves: int = 20
+    pairs: int = 100
+    forecast_samples: int = 8
+    forecast_steps: int = 6
+    edits: int = 24
+    edit_steps: int = 12
+    bootstrap: int = 1000
+    seed: int = 0
+
+
+QUICK = Settings(
+    samples=3, steps=2, sweep=(1.0, 2.0), volumes=2, fidelity=4, contrasts=("T1", "FLAIR"), halves=2, pairs=4,
+    forecast_samples=2, forecast_steps=2, edits=2, edit_steps=2, bootstrap=40,
+)
+"""Every table whole, no number worth reading: for continuous integration."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """store: held-out scans; label: what they are, in words; out: the report's folder; training: latents that the
+    generator learnt from (n,N*C) with their subjects, for the memorisation audit; extractors: of the fidelity table.
+    """
+
+    store: Store | RealScans
+    label: str
+    inference: Inference
+    out: Path
+    settings: Settings = field(default_factory=Settings)
+    training: tuple[np.ndarray, np.ndarray] | None = None
+    extractors: tuple[Features, ...] = ()
+
+    @property
+    def pictures(self) -> Path:
+        return self.out / "pictures"
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What a finished table must have been computed from to be kept."""
+        held = hashlib.sha256(json.dumps(self.store.records, sort_keys=True).encode()).hexdigest()[:16]
+        trained = None if self.training is None else len(self.training[0])
+        return {
+            "checkpoint": self.ids, "records": held, "label": self.label, "settings": asdict(self.settings),
+            "training": trained, "extractors": [e.name for e in self.extractors],
+        }
+
+    @cached_property
+    def ids(self) -> dict[str, str]:
+        """The ids of the checkpoint's parts."""
+        parts = self.inference.parts
+        kinds = ("encoder", "tokenizer", "dit", "forecaster", "probes")
+        return {kind: parts.checkpoint(kind).id for kind in kinds if parts.has(kind)}
+
+    @cached_property
+    def chosen(self) -> np.ndarray:
+        """Rows of the store that are used: all, or the first ``scans``."""
+        count = self.settings.scans
+        return np.arange(len(self.store) if not count else min(count, len(self.store)))
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """Of the chosen rows, in order."""
+        return [self.store.records[i] for i in self.chosen]
+
+    @cached_property
+    def subjects(self) -> np.ndarray:
+        return np.array([str(r["subject"]) for r in self.records])
+
+    def where(self, **labels: Any) -> np.ndarray:
+        """Rows of :attr:`records` with these labels."""
+        keep = [all(r.get(k) == v for k, v in labels.items()) for r in self.records]
+        return np.flatnonzero(keep)
+
+    def first_visits(self, modality: str = "T1") -> np.ndarray:
+        """One row a subject."""
+        return self.where(modality=modality, visit=0)
+
+    def column(self, path: str) -> np.ndarray:
+        """A label of every record (n,), dotted for nested ones; None where it is missing."""
+        return np.array([follow(r, path) for r in self.records], dtype=object)
+
+    def volume(self, row: int) -> np.ndarray:
+        """The z-scored scan (X,Y,Z) of a row."""
+        return self.store.zscored([int(self.chosen[row])])[0, 0].numpy()
+
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        """Latents (N,C) as a z-scored volume (X,Y,Z)."""
+        return self.inference.decode(np.asarray(latents, np.float32))
+
+    @cached_property
+    def encodings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Latents (n,N,C) and embeddings (n,D), float32, of every chosen scan."""
+        key = [self.ids["tokenizer"], self.ids["encoder"], self.fingerprint["records"], len(self.chosen)]
+        path = self.cache_path("encodings", key)
+        if not path.is_file():
+            ticker = Ticker("encoding", len(self.chosen))
+            made = []
+            for row in range(len(self.chosen)):
+                tokens, latents = self.inference.encode(self.volume(row))
+                made.append((latents, tokens.mean(0)))
+                ticker(row + 1)
+            latents, embeddings = (np.stack(part) for part in zip(*made, strict=True))
+            save_arrays(path, latents=latents.astype(np.float16), embeddings=embeddings.astype(np.float32))
+        with np.load(path) as found:
+            return found["latents"].astype(np.float32), found["embeddings"]
+
+    @property
+    def latents(self) -> np.ndarray:
+        return self.encodings[0]
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        return self.encodings[1]
+
+    def generate(
+        self, rows: Sequence[Record], scale: float | None = None, null: Sequence[str] = (), first: int = 0
+    ) -> np.ndarray:
+        """Latents (m,N,C) float32, one sample a row of conditions. null: conditions set to the guidance null.
+
+        Sample i starts at noise number ``first + i``: two calls with other conditions differ in those alone.
+        """
+        scale = self.settings.guidance_scale if scale is None else scale
+        conditions = [{k: row.get(k) for k in CONDITIONS} for row in rows]
+        key = [self.ids["dit"], conditions, scale, list(null), first, self.settings.steps, self.settings.seed]
+        path = self.cache_path("generated", key)
+        if not path.is_file():
+            ticker = Ticker("generating", len(rows))
+            made = []
+            for i, row in enumerate(conditions):
+                made.append(self._draw(row, scale, null, first + i))
+                ticker(i + 1)
+            save_arrays(path, latents=np.stack(made).astype(np.float16))
+        with np.load(path) as found:
+            return found["latents"].astype(np.float32)
+
+    @torch.inference_mode()
+    def _draw(self, row: Record, scale: float, null: Sequence[str], index: int) -> np.ndarray:
+        spec = self.inference.parts.dit.spec
+        given = self.inference.conditions("dit", [{k: row[k] for k in spec.names}])
+        given = given.null(null) if null else given
+        velocity = guide(self.inference.velocity("dit"), given, [Contrast(given.null(), Guidance(scale))])
+        start = noise(self.latents.shape[1:], self.settings.seed, index)[None].to(self.inference.device)
+        end = integrate(velocity, start, time_grid(self.settings.steps, DEFAULT_SHIFT), "ab2")
+        return end[0].cpu().numpy()
+
+    def reader(self, task: str, rows: np.ndarray, classes: Sequence[str] = ()) -> Reader | None:
+        """A held-out probe of ``task`` fitted on the real scans ``rows``; None where they do not carry it.
+
+        It was fitted on scans that the generator never saw, and has its own out-of-fold quality.
+        """
+        values = self.column(task)[rows]
+        keep = np.array([v is not None and (not classes or v in classes) for v in values], bool)
+        rows, values = rows[keep], values[keep]
+        return fit_reader(task, self.latents[rows], values, self.subjects[rows], tuple(classes))
+
+    def bases(self, count: int, diseases: Sequence[str]) -> list[Record]:
+        """``count`` records to take conditions from, spread over first visits with these diseases, else over all."""
+        rows = [i for i in self.first_visits() if self.records[i].get("disease") in diseases]
+        rows = rows or list(self.first_visits())
+        return [self.records[rows[int(i)]] for i in np.linspace(0, len(rows) - 1, count).round()] if rows else []
+
+    def cache_path(self, kind: str, key: Any) -> Path:
+        """Where what belongs to this key is kept."""
+        name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return self.out / "cache" / f"{kind}-{name}.npz"
+
+
+def follow(record: Record, path: str) -> Any:
+    """A label by its dotted path; None when it is missing."""
+    value: Any = record
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+class Ticker:
+    """A line on standard error every few seconds, with the time left."""
+
+    def __init__(self, what: str, total: int, every_seconds: float = 10.0) -> None:
+        self.what, self.total, self.every = what, total, every_seconds
+        self.begin = self.last = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self.last < self.every:
+            return
+        self.last = now
+        left = (now - self.begin) * (self.total - done) / done
+        print(f"  {self.what} {done}/{self.total}, {left / 60:.1f} min left", file=sys.stderr, flush=True)
+
+
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **arrays)  # type: ignore[arg-type]
+    partial.replace(path)

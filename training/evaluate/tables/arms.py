@@ -1,0 +1,107 @@
+"""The arms of the control experiments: which conditions are asked for, from which bases, and who reads the answer.
+
+Both arms of a contrast start from the same noises and the same bases, so that they differ in the asked condition alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...store import Record
+from ..readers import Reader
+from ..study import Study
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """label: the condition; words: asked for, in order; fixed: conditions set in both arms; paper: its numbers."""
+
+    name: str
+    label: str
+    words: tuple[str, ...]
+    paper: str
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+
+CONTRASTS = (
+    Contrast("HC / AD", "disease", ("HC", "AD"), ".99 (null .92 HC, prior .91)"),
+    Contrast("HC / MCI", "disease", ("HC", "MCI"), ".80"),
+    Contrast("MCI / AD", "disease", ("MCI", "AD"), ".90"),
+    Contrast("HC / PD", "disease", ("HC", "PD"), ".82"),
+    Contrast("sex", "sex", ("F", "M"), ".93 (null .72 F)"),
+    Contrast("modality", "modality", ("T1", "T1C", "T2", "FLAIR"), "1.00"),
+    Contrast("IDH1, asked of a glioma", "idh1", ("wildtype", "mutant"), ".52 (asked of a glioblastoma)",
+             {"disease": "glioma", "modality": "FLAIR"}),
+)
+AGES_YEARS = (30.0, 50.0, 70.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Arms:
+    """latents by word (m,N,C); bases: one record a sample; reader: a held-out probe or None, with the reason."""
+
+    latents: dict[str, np.ndarray]
+    bases: list[Record]
+    reader: Reader | None
+    reason: str = ""
+
+
+def known(study: Study, contrast: Contrast) -> str:
+    """Why this checkpoint cannot be asked, or nothing."""
+    words = study.inference.parts.dit.spec.categories.get(contrast.label, ())
+    missing = [w for w in contrast.words if w not in words]
+    return f"the checkpoint does not know {contrast.label} {', '.join(missing)}" if missing else ""
+
+
+def bases_of(study: Study, contrast: Contrast) -> list[Record]:
+    """Records whose other conditions the samples take: real T1 first visits, of the diseases that are told apart (so
+    that ages fit both), else of the healthy, or of the disease that is fixed.
+    """
+    fixed = contrast.fixed.get("disease")
+    diseases = contrast.words if contrast.label == "disease" else (fixed or "HC",)
+    everyone = study.bases(study.settings.samples, diseases)
+    return [{**r, "modality": "T1", "idh1": None, **contrast.fixed} for r in everyone]
+
+
+def draw(study: Study, contrast: Contrast, scale: float | None = None) -> dict[str, np.ndarray]:
+    """Samples by word, the noises shared."""
+    bases = bases_of(study, contrast)
+    return {w: study.generate([{**r, contrast.label: w} for r in bases], scale) for w in contrast.words}
+
+
+def draw_null(study: Study, contrast: Contrast) -> np.ndarray | None:
+    """Samples with the condition at null; None where the generator never drops it (modality)."""
+    if contrast.label in study.inference.parts.dit.spec.never_dropped:
+        return None
+    return study.generate(bases_of(study, contrast), null=[contrast.label])
+
+
+def reader_of(study: Study, contrast: Contrast) -> tuple[Reader | None, str]:
+    """A held-out probe of the contrast on real scans of the same contrast and kind, and why there is none."""
+    modality = contrast.fixed.get("modality", "T1")
+    rows = np.arange(len(study.records)) if contrast.label == "modality" else study.where(modality=modality)
+    reader = study.reader(contrast.label, rows, contrast.words)
+    return reader, "" if reader else f"fewer than five real subjects of {' or '.join(contrast.words)}"
+
+
+def age_bases(study: Study, age_years: float) -> list[Record]:
+    """Healthy bases at one age."""
+    bases = study.bases(study.settings.samples, ("HC",))
+    return [{**r, "modality": "T1", "idh1": None, "age_years": age_years} for r in bases]
+
+
+def shipped_names(study: Study, contrast: Contrast, latents: np.ndarray) -> np.ndarray | None:
+    """What the checkpoint's own probe says of samples (m,N,C), among the contrast's words."""
+    parts = study.inference.parts
+    panel = parts.probes if parts.has("probes") else None
+    if panel is None or contrast.label not in [p.task for p in panel.probes]:
+        return None
+    probe = panel.probe(contrast.label)
+    if any(w not in probe.classes for w in contrast.words):
+        return None
+    shares = probe.probabilities(latents.reshape(len(latents), -1))
+    columns = [probe.classes.index(w) for w in contrast.words]
+    return np.array(contrast.words)[shares[:, columns].argmax(1)]

@@ -1,0 +1,131 @@
+"""Controllability: does a generated brain read as what was asked for, beside what is read without asking."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..figures import Panel, Series, chart, three_planes
+from ..metrics.scores import Estimate, balanced_accuracy, bootstrap, correlation
+from ..readers import Reader
+from ..study import Study
+from ..table import Cell, Picture, Table, rows_of
+from .arms import AGES_YEARS, CONTRASTS, Contrast, age_bases, draw, draw_null, known, reader_of, shipped_names
+
+COLUMNS = (
+    "asked", "samples an arm", "condition: held-out probe", "condition: shipped probe", "null", "prior (real scans)",
+    "ceiling: held-out probe on real scans", "paper (patients)",
+)
+
+
+def compute(study: Study) -> Table:
+    """Every contrast, then age, with a same-noise sweep as pictures."""
+    cells: list[list[Cell]] = []
+    values: dict[str, float] = {}
+    for contrast in CONTRASTS:
+        cells.append(_contrast(study, contrast, values))
+    ages = _ages(study, values)
+    return Table(
+        "controllability", "Controllability (paper, Table 2)", study.label, COLUMNS, rows_of(cells + ages),
+        _notes(study), _pictures(study, values), values,
+    )
+
+
+def _notes(study: Study) -> tuple[str, ...]:
+    return (
+        "Balanced accuracy of a linear probe on the samples' latents; chance is one half (a quarter for modality). The "
+        "held-out probe was fitted on these real scans, which the generator never saw; the shipped probe on "
+        "the generator's own training cohort.",
+        "Null: share read as the first word when that condition is set to null. Prior: share of the first word among "
+        "the real scans. Ceiling: the held-out probe's own accuracy on real scans that it had not seen.",
+        f"All arms of a row share their noises and bases, guidance {study.settings.guidance_scale:g}, "
+        f"{study.settings.steps} steps. Age: r of read against asked age; mean read age at each."
+        " The null arms share them too.",
+    )
+
+
+def _contrast(study: Study, contrast: Contrast, values: dict[str, float]) -> list[Cell]:
+    refused = known(study, contrast)
+    if refused:
+        return [contrast.name, None, refused, None, None, None, None, contrast.paper]
+    samples = draw(study, contrast)
+    reader, reason = reader_of(study, contrast)
+    asked = np.repeat(contrast.words, study.settings.samples)
+    everything = np.concatenate([samples[w] for w in contrast.words])
+    base = np.tile(np.arange(study.settings.samples), len(contrast.words))
+
+    def agreement(named: np.ndarray | None) -> Estimate | None:
+        if named is None:
+            return None
+        return bootstrap(lambda i: balanced_accuracy(asked[i], named[i]), base, study.settings.bootstrap)
+
+    held = agreement(reader.named(everything)) if reader else reason
+    shipped = agreement(shipped_names(study, contrast, everything))
+    for kind, found in (("held-out", held), ("shipped", shipped)):
+        if isinstance(found, Estimate):
+            values[f"{contrast.name}/{kind}"] = found.value
+    return [contrast.name, study.settings.samples, held, shipped, _null(study, contrast, reader),
+            _prior(study, contrast), reader.quality if reader else None, contrast.paper]
+
+
+def _null(study: Study, contrast: Contrast, reader: Reader | None) -> str | None:
+    samples = draw_null(study, contrast)
+    if samples is None:
+        return "never dropped"
+    first = contrast.words[0]
+    named = shipped_names(study, contrast, samples) if reader is None else reader.named(samples)
+    return None if named is None else f"{(named == first).mean():.2f} {first}"
+
+
+def _prior(study: Study, contrast: Contrast) -> str | None:
+    labels = study.column(contrast.label)
+    labels = labels[[w in contrast.words for w in labels]]
+    return f"{(labels == contrast.words[0]).mean():.2f} {contrast.words[0]}" if len(labels) else None
+
+
+def _ages(study: Study, values: dict[str, float]) -> list[list[Cell]]:
+    """Age asked at three ages, read by both probes."""
+    samples = np.concatenate([study.generate(age_bases(study, a)) for a in AGES_YEARS])
+    asked = np.repeat(AGES_YEARS, study.settings.samples)
+    reader = study.reader("age_years", study.where(modality="T1"))
+    read = {}
+    if reader:
+        read["held-out"] = reader.values(samples)
+    panel = study.inference.parts.probes if study.inference.parts.has("probes") else None
+    if panel is not None and "age" in [p.task for p in panel.probes]:
+        read["shipped"] = panel.probe("age").scores(samples.reshape(len(samples), -1))[:, 0]
+    cells: dict[str, str] = {}
+    for name, age in read.items():
+        means = [float(age[asked == a].mean()) for a in AGES_YEARS]
+        values[f"age/{name}/r"] = correlation(asked, age)
+        values[f"age/{name}/error"] = float(np.abs(np.array(means) - AGES_YEARS).mean())
+        cells[name] = f"r {values[f'age/{name}/r']:.3g}; " + "/".join(f"{m:.1f}" for m in means)
+        values.update({f"age/{name}/{a:g}": m for a, m in zip(AGES_YEARS, means, strict=True)})
+    quality = f"r {reader.quality:.3g}" if reader else None
+    return [["age 30/50/70", study.settings.samples, cells.get("held-out"), cells.get("shipped"), None, None, quality,
+             "r about .95"]]
+
+
+def _pictures(study: Study, values: dict[str, float]) -> tuple[Picture, ...]:
+    panels = [
+        Panel(f"{title}", study.decode(latents), synthetic=True)
+        for title, latents in _sweep(study)
+    ]
+    three_planes(study.pictures / "control.png", panels)
+    series = [
+        Series(f"{kind} probe", AGES_YEARS, [values[f"age/{kind}/{a:g}"] for a in AGES_YEARS], line=True)
+        for kind in ("held-out", "shipped") if f"age/{kind}/30" in values
+    ]
+    pictures = [Picture("control.png", "One noise under one changed condition at a time.")]
+    if series:
+        chart(study.pictures / "control_age.png", series, ("age asked (years)", "mean age read (years)"), diagonal=True)
+        pictures.append(Picture("control_age.png", "Mean age that the probes read from generated brains."))
+    return tuple(pictures)
+
+
+def _sweep(study: Study) -> list[tuple[str, np.ndarray]]:
+    """The first sample at two ages, of both sexes' arms, two diseases and four contrasts."""
+    found = [(f"age {a:g}", study.generate(age_bases(study, a))[0]) for a in (AGES_YEARS[0], AGES_YEARS[-1])]
+    for contrast in CONTRASTS:
+        if contrast.name in ("HC / AD", "modality") and not known(study, contrast):
+            found += [(word, latents[0]) for word, latents in draw(study, contrast).items()]
+    return found

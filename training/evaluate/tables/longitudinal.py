@@ -1,0 +1,224 @@
+"""Forecasts against the real follow-ups: slopes over the real slope, error, coverage, beside copying and a regression.
+
+Both the forecast and the real follow-up are read by the same probe, so that what the probe itself misses cancels in the
+ratio. Legend: n pairs of visits, S samples, N tokens, C latent channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from braing3n_core.generation.forecast import ForecastOptions, change_scale, forecast
+
+from ...train_forecaster import visit_pairs
+from ..figures import Panel, Series, chart, three_planes
+from ..metrics.change import coverage, cross_conformal, delta_rmae, slope
+from ..metrics.scores import bootstrap, correlation
+from ..study import Study, Ticker, follow, save_arrays
+from ..table import HERE, NOT_RUN, PATIENTS, Cell, Picture, Table, rows_of
+
+COLUMNS = (
+    "forecast", "reading", "pairs", "slope over horizon, over the real one", "slope on the change, over the real one",
+    "r with the change", "delta-RMAE", "coverage: samples' 90 %", "coverage: calibrated 90 %", "row of",
+)
+READINGS = {"ventricle_volume": ("truth.ventricles_ml", "ventricle volume (ml)"), "age": ("", "brain age (years)")}
+HORIZONS_YEARS = (1.0, 2.0, 5.0, 10.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """before, after: rows of the study (n,); horizon_years (n,), positive."""
+
+    before: np.ndarray
+    after: np.ndarray
+    horizon_years: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """One reading of every pair: truth (n,) of the change (the real follow-up's reading where no truth is known), real
+    (n,), the reading of the real follow-up, and forecasts by name (n,S)."""
+
+    truth: np.ndarray
+    real: np.ndarray
+    forecasts: dict[str, np.ndarray]
+
+
+def compute(study: Study) -> Table:
+    """The table, with a scatter and one subject's difference maps."""
+    pairs = forward_pairs(study)
+    if len(pairs.before) < 3:
+        return Table("longitudinal", "Longitudinal forecasts (paper, section 3.4)", study.label, COLUMNS,
+                     rows_of([["-", "-", len(pairs.before), *[None] * 6, "needs three pairs of visits"]]))
+    samples = _forecasts(study, pairs)
+    cells: list[list[Cell]] = []
+    values: dict[str, float] = {}
+    reads = {}
+    for task, (truth, title) in READINGS.items():
+        if task in [p.task for p in study.inference.parts.probes.probes]:
+            reads[task] = _read(study, pairs, samples, task, truth)
+            cells += _rows(study, pairs, reads[task], title, values)
+    cells.append(["the paper's bridge, Euler-100", "brain age (years)", 64, "0.27 (over true time)", None,
+                  "0.72", None, None, None, PATIENTS])
+    cells.append(["delta-LFM / BrLP, published", "regions, ADNI", None, None, None, None, ".436 / .630", None, None,
+                  "their papers (patients)"])
+    cells.append(["the paper's bridge, trained here", None, None, NOT_RUN, *[None] * 5, HERE])
+    return Table("longitudinal", "Longitudinal forecasts (paper, section 3.4)", study.label, COLUMNS, rows_of(cells),
+                 _notes(study), _pictures(study, pairs, reads), values)
+
+
+def _notes(study: Study) -> tuple[str, ...]:
+    return (
+        "The checkpoint's probe reads the forecast and the real follow-up. Slope over horizon: reading per year, over "
+        "that of the real follow-ups (the paper's .27 has no such ceiling). Slope on the change: against the true "
+        "change of the phantom (the real follow-up's reading where no truth is known), over that of the real "
+        "follow-ups.",
+        "delta-RMAE: summed error of the change over the summed size of the true change; copying the baseline scores "
+        "1. The truth against itself scores slope 1, r 1, 0 and full coverage.",
+        "Coverage: share of true changes inside the 5th to 95th percentile of the samples; calibrated: inside the "
+        "half-width that the other subjects' residuals ask for.",
+        f"{study.settings.forecast_samples} samples of {study.settings.forecast_steps} steps; brackets are 95 % "
+        "intervals by a bootstrap over subjects.",
+    )
+
+
+def forward_pairs(study: Study) -> Pairs:
+    """At most ``pairs`` T1 pairs, the later visit second."""
+    found = visit_pairs(study.records)
+    keep = np.flatnonzero(found.horizon_years.numpy() > 0)
+    keep = keep[np.unique(np.linspace(0, len(keep) - 1, min(len(keep), study.settings.pairs)).astype(int))] \
+        if len(keep) else keep
+    return Pairs(found.baseline.numpy()[keep], found.follow_up.numpy()[keep], found.horizon_years.numpy()[keep])
+
+
+def predict(
+    study: Study, baseline: np.ndarray, record: dict[str, object], horizons_years: list[float], samples: int,
+    gain: float = 1.0,
+) -> np.ndarray:
+    """Latents (H,S,N,C) of one scan at each horizon, as the product makes them."""
+    run = study.inference
+    spec = run.parts.forecaster.spec
+    given = {k: record.get(k) for k in spec.names}
+    start = run.latents_tensor(np.asarray(baseline, np.float32))
+    options = ForecastOptions(samples, study.settings.forecast_steps, study.settings.seed, gain=gain)
+    with torch.inference_mode():
+        return forecast(
+            run.velocity("forecaster", start), start, horizons_years,
+            lambda years: run.conditions("forecaster", [{**given, "horizon_years": h} for h in years]), options,
+        ).cpu().numpy()
+
+
+def _linear(study: Study, baseline: np.ndarray, record: dict[str, object], horizon_years: float) -> np.ndarray | None:
+    """The forecaster's own linear regression (1,N,C), the baseline to beat; None where it has none."""
+    model = study.inference.parts.forecaster
+    if model.prior is None:
+        return None
+    given = {k: record.get(k) for k in model.spec.names}
+    row = study.inference.conditions("forecaster", [{**given, "horizon_years": horizon_years}])
+    start = study.inference.latents_tensor(np.asarray(baseline, np.float32))
+    with torch.inference_mode():
+        change = model.prior.mean(row, start[None])
+    return (start + change_scale(horizon_years) * change).cpu().numpy()
+
+
+def _forecasts(study: Study, pairs: Pairs) -> dict[str, np.ndarray]:
+    """Latents (n,S,N,C) float16 by kind of forecast, kept between runs."""
+    key = [study.ids["forecaster"], study.fingerprint["records"], pairs.before.tolist(), pairs.after.tolist(),
+           study.settings.forecast_samples, study.settings.forecast_steps, study.settings.seed]
+    path = study.cache_path("forecasts", key)
+    if not path.is_file():
+        ticker = Ticker("forecasting", len(pairs.before))
+        made: dict[str, list[np.ndarray]] = {"flow of change": [], "linear regression": []}
+        for done, (i, h) in enumerate(zip(pairs.before, pairs.horizon_years, strict=True)):
+            scan, record = study.latents[i], study.records[i]
+            flow = predict(study, scan, record, [float(h)], study.settings.forecast_samples)[0]
+            made["flow of change"].append(flow.astype(np.float16))
+            line = _linear(study, scan, record, float(h))
+            if line is not None:
+                made["linear regression"].append(line.astype(np.float16))
+            ticker(done + 1)
+        save_arrays(path, **{name: np.stack(part) for name, part in made.items() if part})
+    with np.load(path) as found:
+        return {name: found[name] for name in found.files}
+
+
+def _read(study: Study, pairs: Pairs, samples: dict[str, np.ndarray], task: str, truth: str) -> Read:
+    probe = study.inference.parts.probes.probe(task)
+
+    def score(latents: np.ndarray) -> np.ndarray:
+        flat = latents.reshape(-1, study.latents[0].size).astype(np.float32)
+        return probe.scores(flat)[:, 0].reshape(latents.shape[:-2])
+
+    before = score(study.latents[pairs.before])
+    real = score(study.latents[pairs.after]) - before
+    known = [[follow(study.records[i], truth) for i in side] for side in (pairs.before, pairs.after)] if truth else []
+    has_truth = bool(known) and all(v is not None for side in known for v in side)
+    change = np.array(known[1], float) - np.array(known[0], float) if has_truth else real
+    found = {name: score(latents) - before[:, None] for name, latents in samples.items()}
+    gain = float(study.inference.parts.checkpoint("forecaster").metrics.get("gain", 1.0))
+    if gain != 1:
+        found["flow of change, calibrated"] = gain * found["flow of change"]
+    return Read(change, real, {**found, "copy of the baseline": np.zeros((len(before), 1))})
+
+
+def _rows(study: Study, pairs: Pairs, read: Read, title: str, values: dict[str, float]) -> list[list[Cell]]:
+    subjects, horizon = study.subjects[pairs.before], pairs.horizon_years
+    rounds = study.settings.bootstrap
+    cells: list[list[Cell]] = []
+    for name, found in {**read.forecasts, "real follow-up (ceiling)": read.real[:, None]}.items():
+        mean = found.mean(1)
+
+        def over_time(i: np.ndarray, mean: np.ndarray = mean) -> float:
+            return slope(horizon[i], mean[i]) / slope(horizon[i], read.real[i])
+
+        def over_change(i: np.ndarray, mean: np.ndarray = mean) -> float:
+            return slope(read.truth[i], mean[i]) / slope(read.truth[i], read.real[i])
+
+        def r(i: np.ndarray, mean: np.ndarray = mean) -> float:
+            return correlation(read.truth[i], mean[i])
+
+        def error(i: np.ndarray, mean: np.ndarray = mean) -> float:
+            return delta_rmae(read.truth[i], mean[i])
+
+        width = cross_conformal(read.truth, mean, subjects)
+        spread = coverage(read.truth, *np.quantile(found, [0.05, 0.95], axis=1)) if found.shape[1] > 1 else None
+        calibrated = coverage(read.truth, mean - width, mean + width)
+        estimates = [bootstrap(f, subjects, rounds) for f in (over_time, over_change, r, error)]
+        for key, e in zip(("over time", "over change", "r", "delta-RMAE"), estimates, strict=True):
+            values[f"{name}/{title}/{key}"] = e.value
+        values[f"{name}/{title}/calibrated coverage"] = calibrated
+        cells.append([name, title, len(mean), *estimates, spread, calibrated, HERE])
+    return cells
+
+
+def _pictures(study: Study, pairs: Pairs, reads: dict[str, Read]) -> tuple[Picture, ...]:
+    pictures = []
+    for task, read in reads.items():
+        series = [Series(n, read.truth, f.mean(1)) for n, f in read.forecasts.items() if n != "copy of the baseline"]
+        path = study.pictures / f"longitudinal_{task}.png"
+        chart(path, [Series("real follow-up", read.truth, read.real), *series],
+              ("true change", f"change read, {READINGS[task][1]}"), diagonal=True)
+        pictures.append(Picture(path.name, f"Change of {READINGS[task][1]} in forecasts and real follow-ups."))
+    chosen = int(np.argmax(pairs.horizon_years))
+    horizon_maps(study, pairs, chosen)
+    return (*pictures, Picture("longitudinal.png",
+            "One scan forecast at several horizons, and its real follow-up: decoded change, one colour scale."))
+
+
+def horizon_maps(study: Study, pairs: Pairs, chosen: int) -> None:
+    """Difference maps of one pair's forecasts and of its real follow-up, both decoded."""
+    i, after = int(pairs.before[chosen]), int(pairs.after[chosen])
+    scan, now = study.volume(i), study.decode(study.latents[i])
+    found = predict(study, study.latents[i], study.records[i], list(HORIZONS_YEARS), study.settings.forecast_samples)
+    changes = [study.decode(z.mean(0)) - now for z in found]
+    real = study.decode(study.latents[after]) - now
+    limit = max(float(np.percentile(np.abs(changes[-1]), 99.8)), float(np.percentile(np.abs(real), 99.5)), 1e-6)
+    panels = [
+        Panel(f"forecast {h:g} y", scan, True, change, limit) for h, change in zip(HORIZONS_YEARS, changes, strict=True)
+    ]
+    years = float(pairs.horizon_years[chosen])
+    three_planes(study.pictures / "longitudinal.png",
+                 [Panel("scan", scan), *panels, Panel(f"real follow-up after {years:.1f} y", scan, False, real, limit)])

@@ -1,0 +1,92 @@
+"""Memorisation audit: is any generated brain nearer to a training brain than two people are, and would we notice?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..figures import Panel, Series, chart, three_planes
+from ..metrics.neighbours import PERCENTILE, Audit, audit
+from ..study import Study
+from ..table import HERE, PATIENTS, Cell, Picture, Table, rows_of
+from .fidelity import sampled_rows
+
+COLUMNS = ("samples", "number", "under the limit", "nearest: median", "nearest: smallest", "limit", "row of")
+PLANTED = 3
+NOISE = 0.5
+OTHERS = "other real people (the same audit)"
+
+
+def compute(study: Study) -> Table:
+    """Generated samples, planted copies (which must be found) and other real people, against the training latents."""
+    training, subjects, what = _training(study)
+    rows, generated = _generated(study)
+    found = {"generated": audit(generated, training, subjects)}
+    planted = _planted(training, found["generated"].limit)
+    found["planted copies"] = audit(planted, training, subjects)
+    values = {f"{name}/copies": float(a.copies.sum()) for name, a in found.items()}
+    values["planted copies/number"] = float(len(planted))
+    cells = [_row(name, a) for name, a in found.items()]
+    if study.training is not None:
+        cells.append(_row(OTHERS, audit(_flat(study, rows), training, subjects)))
+    else:
+        cells.append([OTHERS, 0, "needs --train-latents", None, None, None, HERE])
+    cells.append(["generated", 1088, 0, None, None, "14.4 (other latents)", PATIENTS])
+    notes = (
+        f"Euclidean distance of latents to the nearest of {what}. The limit is the {PERCENTILE:g}th percentile of the "
+        "distance of a training scan to the nearest scan of another subject: pairs of one subject do not count.",
+        f"Planted copies are training scans plus noise of {NOISE:g} of the limit; an audit that does not find all of "
+        "them proves nothing. About 5 % of other real people fall under the limit by its definition.",
+    )
+    return Table("memorisation", "Memorisation audit (paper, section 4.3)", study.label, COLUMNS, rows_of(cells), notes,
+                 _pictures(study, rows, found["generated"], generated, training), values)
+
+
+def _training(study: Study) -> tuple[np.ndarray, np.ndarray, str]:
+    if study.training is not None:
+        return (*study.training, f"{len(study.training[0])} scans that the generator learnt from")
+    rows = study.where(modality="T1")
+    what = f"{len(rows)} held-out scans, since no training latents were given (--train-latents): no audit of training"
+    return _flat(study, rows), study.subjects[rows], what
+
+
+def _generated(study: Study) -> tuple[np.ndarray, np.ndarray]:
+    """The T1 samples (m,F) of the fidelity table, and the rows whose conditions they have."""
+    rows = sampled_rows(study)
+    samples = study.generate([study.records[i] for i in rows])
+    t1 = study.column("modality")[rows] == "T1"
+    return rows[t1], samples[t1].reshape(int(t1.sum()), -1)
+
+
+def _flat(study: Study, rows: np.ndarray) -> np.ndarray:
+    return study.latents[rows].reshape(len(rows), -1)
+
+
+def _planted(training: np.ndarray, limit: float) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    chosen = rng.choice(len(training), PLANTED, replace=False)
+    noise = rng.normal(size=(PLANTED, training.shape[1]))
+    return training[chosen] + NOISE * limit * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+
+
+def _row(name: str, found: Audit) -> list[Cell]:
+    return [name, len(found.distance), int(found.copies.sum()), float(np.median(found.distance)),
+            float(found.distance.min()), found.limit, HERE]
+
+
+def _pictures(
+    study: Study, rows: np.ndarray, found: Audit, generated: np.ndarray, training: np.ndarray
+) -> tuple[Picture, ...]:
+    closest = int(found.distance.argmin())
+    shape = study.latents.shape[1:]
+    pair = [study.decode(z.reshape(shape)) for z in (generated[closest], training[found.neighbour[closest]])]
+    panels = [Panel("the generated brain nearest to a training brain", pair[0], synthetic=True),
+              Panel("that training brain, decoded", pair[1], synthetic=True)]
+    three_planes(study.pictures / "memorisation.png", panels)
+    grid = np.linspace(0.02, 0.98, 40)
+    real = found.real[np.isfinite(found.real)]
+    chart(study.pictures / "memorisation_distances.png", [
+        Series("generated to nearest training", np.quantile(found.distance, grid), grid, line=True),
+        Series("training to nearest other subject", np.quantile(real, grid), grid, line=True),
+    ], ("distance of latents", "share of scans below"))
+    return (Picture("memorisation.png", "The pair with the smallest distance of the audit."),
+            Picture("memorisation_distances.png", "Distances of generated and real scans to their nearest neighbour."))
