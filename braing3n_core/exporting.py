@@ -73,7 +73,7 @@ def inference(encoder: Checkpoint, tokenizer: Checkpoint) -> dict[str, Any]:
     from .models.tokenizer import TokenizerConfig
 
     return {
-        "imports": ["$import numpy", "$import torch", "$import safetensors.torch"],
+        "imports": ["$import numpy", "$import torch", "$from safetensors.torch import load_file"],
         "bundle_root": ".", "input": "brain.nii.gz", "output": "reconstruction.npz",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "network_def": {
@@ -83,7 +83,7 @@ def inference(encoder: Checkpoint, tokenizer: Checkpoint) -> dict[str, Any]:
                 "_target_": f"{_MODELS}.tokenizer.TokenizerConfig", **asdict(tokenizer.fill(TokenizerConfig)),
             },
         },
-        "weights": "$safetensors.torch.load_file(@bundle_root + '/models/model.safetensors')",
+        "weights": "$load_file(@bundle_root + '/models/model.safetensors')",
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [

@@ -47,7 +47,7 @@ def test_monai_runs_the_bundle_and_it_computes_what_the_engine_does(
     with np.load(ours) as expected, np.load(tmp_path / "theirs.npz") as found:
         assert found["reconstruction"].shape == (160, 192, 160) and found["reconstruction"].std() > 0
         error = np.abs(found["latents"] - expected["latents"].astype(np.float32)).max()
-        assert error < 0.02 * expected["latents"].astype(np.float32).std()
+        assert error < 0.05 * expected["latents"].astype(np.float32).std()
 
 
 @pytest.mark.slow

@@ -186,6 +186,7 @@ def test_the_papers_bridge_trains_and_forecasts_from_the_baseline_itself(runs: P
     assert not any(name.startswith("prior") for name in checkpoint.tensors())
 
 
+@pytest.mark.slow
 def test_the_autoencoderkl_baseline_trains_by_the_same_loop(folder: Path, tmp_path: Path) -> None:
     stage("train_autoencoderkl", CONFIG, "--store", folder, "--out", tmp_path)
     baseline = load_baseline(tmp_path / "autoencoderkl")
