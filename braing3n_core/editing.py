@@ -152,7 +152,7 @@ def _bridge_latents(
     def at(horizons: Sequence[float]) -> Any:
         return run.conditions("forecaster", [{**conditions, "horizon_years": h} for h in horizons])
 
-    options = dataclasses.replace(BRIDGE, num_steps=request.num_steps, gain=gain)
+    options = dataclasses.replace(BRIDGE, gain=gain)  # the paper's own steps, whatever the request's
     with torch.inference_mode():
         result = forecast_bridge(
             run.velocity("forecaster"), baseline, request.horizons_years, at, options,

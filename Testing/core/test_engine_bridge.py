@@ -38,10 +38,10 @@ def test_the_engine_integrates_a_bridge_by_a_hundred_euler_steps_from_the_baseli
     registered_scan: Path, tmp_path: Path
 ) -> None:
     model = make_bridge(tmp_path / "set")
-    engine = Engine(tmp_path / "set", "cpu")
+    engine = Engine(tmp_path / "set", "cpu", "float32")
     encoded = engine.encode(engine.preprocess(Volume.load(registered_scan, modality="T1")))
     request = ForecastRequest(
-        "", horizons_years=HORIZONS, age_years=60.0, sex="F", disease="HC", cdr=0.0, samples=1, uncertainty=False
+        str(registered_scan), horizons_years=HORIZONS, age_years=60.0, sex="F", disease="HC", cdr=0.0, samples=1, uncertainty=False
     )
     points = engine.forecast(encoded, request).points
 
