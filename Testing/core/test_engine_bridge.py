@@ -41,7 +41,8 @@ def test_the_engine_integrates_a_bridge_by_a_hundred_euler_steps_from_the_baseli
     engine = Engine(tmp_path / "set", "cpu", "float32")
     encoded = engine.encode(engine.preprocess(Volume.load(registered_scan, modality="T1")))
     request = ForecastRequest(
-        str(registered_scan), horizons_years=HORIZONS, age_years=60.0, sex="F", disease="HC", cdr=0.0, samples=1, uncertainty=False
+        str(registered_scan), horizons_years=HORIZONS, age_years=60.0, sex="F", disease="HC", cdr=0.0, samples=1,
+        uncertainty=False,
     )
     points = engine.forecast(encoded, request).points
 
@@ -58,4 +59,5 @@ def test_the_engine_integrates_a_bridge_by_a_hundred_euler_steps_from_the_baseli
     np.testing.assert_array_equal(points[0].latents, encoded.latents)
     change = expected - encoded.latents
     assert np.abs(change).max() > 1e-3
-    np.testing.assert_allclose(points[1].latents, expected, atol=0.02 * np.abs(change).max())
+    # The engine's networks run in the precision of the device, this loop in float32.
+    assert np.linalg.norm(points[1].latents - expected) < 0.05 * np.linalg.norm(change)
