@@ -115,7 +115,7 @@ def _saving_process(target: Path, mode: str) -> subprocess.Popen:
 @pytest.mark.skipif(sys.platform == "win32", reason="Needs POSIX signals.")
 def test_an_interrupt_in_the_middle_of_writing_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     target = tmp_path / "scan.nii.gz"
-    for _ in range(5):  # on a busy machine the writer may be done before the signal arrives
+    for _ in range(30):  # on a busy machine the writer may be done before the signal arrives
         Volume.from_array(voxels(), affine_of()).save(target)
         before = target.read_bytes()
         if (code := _interrupted(_saving_process(target, "interrupted"), tmp_path)) != 0:

@@ -93,9 +93,9 @@ def test_readings_become_a_table_with_interval_quality_and_familiarity(logic, sc
     run = logic.process("probe", settings(inputVolume=scan))
     table = run.named["readings"]
     assert table.GetNumberOfRows() >= 4 and table.GetNumberOfColumns() == 6
-    files = saveRun(run, tmp_path)
-    assert [f.suffix for f in files] == [".tsv"]
-    assert files[0].read_text().splitlines()[0].startswith("Task\tPrediction\tUnit")
+    files = {file.name.rpartition("_")[2]: file for file in saveRun(run, tmp_path)}
+    assert set(files) == {"readings.tsv", "probabilities.tsv"}
+    assert files["readings.tsv"].read_text().splitlines()[0].startswith("Task\tPrediction\tUnit")
 
 
 def test_preprocessing_gives_the_atlas_volume_the_mask_and_the_transform(logic, scan, settings) -> None:
