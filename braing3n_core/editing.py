@@ -103,8 +103,7 @@ def forecast(
 ) -> Forecast:
     """Move the scan to each horizon. calibration: the checkpoint's own. A forecaster without context is a bridge."""
     conditions, read = forecast_conditions(request, bench.readings, vocabularies)
-    draw = _forecast_latents if bench.inference.reads_baseline("forecaster") else _bridge_latents
-    samples = draw(bench, request, conditions, calibration.gain)
+    samples = _forecast_latents(bench, request, conditions, calibration.gain)
     points = []
     for i, horizon in enumerate(request.horizons_years):
         bench.progress(0.7 + 0.2 * i / len(samples), f"Rendering {horizon:g} years")
@@ -119,45 +118,31 @@ def forecast(
 def _forecast_latents(
     bench: Bench, request: ForecastRequest, conditions: dict[str, Any], gain: float
 ) -> np.ndarray:
-    """Latents (H,S,N,C), float32."""
+    """Latents (H,S,N,C), float32. The paper's bridge is deterministic, so that one sample is all there is of it."""
     import torch
 
     run = bench.inference
     baseline = run.latents_tensor(bench.encoded.latents)
+    progress = part(bench.progress, 0.0, 0.7)
 
     def at(horizons: Sequence[float]) -> Any:
         return run.conditions("forecaster", [{**conditions, "horizon_years": h} for h in horizons])
 
-    guidance = Guidance(request.guidance_scale)
-    options = ForecastOptions(request.samples, request.num_steps, request.seed, gain=gain, guidance=guidance)
     with torch.inference_mode():
-        result = forecast_latents(
-            run.velocity("forecaster", baseline), baseline, request.horizons_years, at, options,
-            without=(lambda horizons: at(horizons).null()) if guidance.scale != 1 else None,
-            progress=part(bench.progress, 0.0, 0.7), cancel=bench.cancel,
-        )
-    latents: np.ndarray = result.cpu().numpy()
-    return latents
-
-
-def _bridge_latents(
-    bench: Bench, request: ForecastRequest, conditions: dict[str, Any], gain: float
-) -> np.ndarray:
-    """The paper's forecast: latents (H,1,N,C), float32; deterministic, so that one sample is all there is."""
-    import torch
-
-    run = bench.inference
-    baseline = run.latents_tensor(bench.encoded.latents)
-
-    def at(horizons: Sequence[float]) -> Any:
-        return run.conditions("forecaster", [{**conditions, "horizon_years": h} for h in horizons])
-
-    options = dataclasses.replace(BRIDGE, gain=gain)  # the paper's own steps, whatever the request's
-    with torch.inference_mode():
-        result = forecast_bridge(
-            run.velocity("forecaster"), baseline, request.horizons_years, at, options,
-            progress=part(bench.progress, 0.0, 0.7), cancel=bench.cancel,
-        )
+        if run.reads_baseline("forecaster"):
+            guidance = Guidance(request.guidance_scale)
+            options = ForecastOptions(request.samples, request.num_steps, request.seed, gain=gain, guidance=guidance)
+            result = forecast_latents(
+                run.velocity("forecaster", baseline), baseline, request.horizons_years, at, options,
+                without=(lambda horizons: at(horizons).null()) if guidance.scale != 1 else None,
+                progress=progress, cancel=bench.cancel,
+            )
+        else:
+            options = dataclasses.replace(BRIDGE, gain=gain)  # the paper's own steps, whatever the request's
+            result = forecast_bridge(
+                run.velocity("forecaster"), baseline, request.horizons_years, at, options,
+                progress=progress, cancel=bench.cancel,
+            )
     latents: np.ndarray = result.cpu().numpy()
     return latents
 

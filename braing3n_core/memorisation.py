@@ -61,7 +61,10 @@ class Reference:
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n,m) squared L2 distances of rows (n,F) and (m,F)."""
+    """(n,m) squared L2 distances of rows (n,F) and (m,F), at least 0."""
+    # Centred on one point, so that float32 does not lose small distances of vectors far from the origin.
+    centre = np.asarray(b, np.float32).mean(0)
+    a, b = np.asarray(a, np.float32) - centre, np.asarray(b, np.float32) - centre
     square = np.square(a, dtype=np.float64).sum(1)[:, None] + np.square(b, dtype=np.float64).sum(1)[None]
     return np.asarray(np.maximum(square - 2 * (a @ b.T).astype(np.float64), 0))
 

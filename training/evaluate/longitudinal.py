@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from braing3n_core.generation.forecast import ForecastOptions, forecast
+from braing3n_core.generation.forecast import ForecastOptions, change_scale, forecast
 from braing3n_core.models.conditions import ConditionBatch
 
 from ..conditions import conditions_of
@@ -18,11 +18,7 @@ from ..loop import autocast
 from ..store import Record
 from ..train_forecaster import visit_pairs
 from .bench import Bench, bench, show
-
-
-def slope(x: np.ndarray, y: np.ndarray) -> float:
-    """Least-squares slope of y on x."""
-    return float(np.polyfit(x, y, 1)[0])
+from .metrics.change import slope
 
 
 @torch.no_grad()
@@ -37,7 +33,7 @@ def predict(table: Bench, baseline: torch.Tensor, record: Record, horizon_years:
         if model.prior is None:
             raise ValueError("This forecaster has no prior to compare with.")
         change = model.prior.mean(conditions([horizon_years]), baseline[None])[0]
-        return baseline + horizon_years / 10 * change
+        return baseline + change_scale(horizon_years) * change
 
     def velocity(x: torch.Tensor, t: torch.Tensor, conds: list[ConditionBatch]) -> torch.Tensor:
         rows = ConditionBatch.cat(conds)

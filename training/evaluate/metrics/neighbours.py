@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PERCENTILE = 5.0
+from braing3n_core.memorisation import PERCENTILE, Reference, nearest, real_to_real
+
+__all__ = ["PERCENTILE", "Audit", "audit"]
 
 
 @dataclass(frozen=True)
@@ -36,21 +38,6 @@ def audit(samples: np.ndarray, training: np.ndarray, subjects: np.ndarray) -> Au
     subjects = np.asarray(subjects)
     if len(np.unique(subjects)) < 2:
         raise ValueError("The audit needs training scans of at least two subjects.")
-    between = squared_distances(training, training)
-    between[subjects[:, None] == subjects[None]] = np.inf
-    real = np.sqrt(between.min(1))
-    nearest = squared_distances(samples, training)
-    place = nearest.argmin(1)
-    distance = np.sqrt(nearest[np.arange(len(samples)), place])
+    real = real_to_real(Reference(training, subjects))
+    place, distance = nearest(samples, training)
     return Audit(distance, place, real, float(np.percentile(real[np.isfinite(real)], PERCENTILE)))
-
-
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n,m) squared Euclidean distances of the rows of a (n,F) and b (m,F), at least 0."""
-    a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
-    # Centred on one point, so that float32 does not lose small distances of vectors far from the origin.
-    centre = b.mean(0)
-    a, b = a - centre, b - centre
-    found = (np.square(a, dtype=np.float64).sum(1)[:, None] + np.square(b, dtype=np.float64).sum(1)[None]
-             - 2 * (a @ b.T).astype(np.float64))
-    return np.maximum(found, 0)
