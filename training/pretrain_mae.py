@@ -118,7 +118,8 @@ def main() -> None:
     """Train and write ``RUN/encoder``."""
     options = arguments(__doc__ or "", stores=True).parse_args()
     settings = Settings("mae", options)
-    store, config, extra = Store.open(*options.store), settings.model("mae", MAEConfig), settings.extra(MAETraining)
+    store = Store.open(*options.store).for_training()
+    config, extra = settings.model("mae", MAEConfig), settings.extra(MAETraining)
     torch.manual_seed(settings.train.seed)
     model, device = Pretraining(config, extra), settings.device
     principal_start(model.mae.encoder, store)

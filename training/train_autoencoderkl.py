@@ -75,7 +75,8 @@ def main() -> None:
     """Train and write ``RUN/autoencoderkl``."""
     options = arguments(__doc__ or "", stores=True).parse_args()
     settings = Settings("autoencoderkl", options)
-    store, config = Store.open(*options.store), settings.model("autoencoderkl", AutoencoderKLConfig)
+    store = Store.open(*options.store).for_training()
+    config = settings.model("autoencoderkl", AutoencoderKLConfig)
     torch.manual_seed(settings.train.seed)
     device, shape, draws = settings.device, config.latent_shape, draws_of(store.records, settings.train)
 

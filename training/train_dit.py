@@ -58,7 +58,7 @@ def main() -> None:
     settings = Settings("dit", options)
     device = settings.device
     tokenizer, parent = load_model(options.tokenizer, "tokenizer", TokenizerConfig, Tokenizer, device)
-    data, config = LatentSet.open(options.latents, parent.id), settings.model("dit", DiTConfig)
+    data, config = LatentSet.open(options.latents, parent.id).for_training(), settings.model("dit", DiTConfig)
     latents = data.latents
     require_channels(config, tokenizer.config.channels, settings.file)
     torch.manual_seed(settings.train.seed)

@@ -179,7 +179,7 @@ def main() -> None:
     options = add_latents(arguments(__doc__ or "")).parse_args()
     settings = Settings("forecaster", options)
     parent = load_checkpoint(options.tokenizer, "tokenizer")
-    data, extra = LatentSet.open(options.latents, parent.id), settings.extra(ForecasterTraining)
+    data, extra = LatentSet.open(options.latents, parent.id).for_training(), settings.extra(ForecasterTraining)
     pairs, config, train_config = visit_pairs(data.records), settings.model("forecaster", DiTConfig), settings.train
     require_channels(config, data.latents.shape[-1], settings.file)
     if not len(pairs.horizon_years):
