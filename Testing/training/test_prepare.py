@@ -16,13 +16,12 @@ import numpy as np
 import pytest
 
 from braing3n_core.atlas import ATLAS_AFFINE, to_model_grid
-from braing3n_core.errors import RequestError
 from braing3n_core.preprocess.template import load_template
 from braing3n_core.volume import Volume
 from training.manifest.__main__ import main as manifest
 from training.manifest.table import read_manifest
 from training.prepare.__main__ import main as prepare
-from training.prepare.__main__ import shard, unfinished
+from training.prepare.__main__ import unfinished
 from training.prepare.scan import Choices
 from training.store import Store, StoreError
 
@@ -126,20 +125,19 @@ def test_a_finished_store_is_not_touched_again(cohort: Path, store: Path) -> Non
 def test_a_scan_that_was_replaced_is_prepared_again(cohort: Path, store: Path) -> None:
     rows = read_manifest(cohort)
     choices = Choices(images=False)
-    assert not unfinished(rows, (0, 1), store, choices)
+    assert not unfinished(rows, (1, 1), store, choices)
     os.utime(rows[0].path)
-    visits = unfinished(rows, (0, 1), store, choices)
+    visits = unfinished(rows, (1, 1), store, choices)
     assert [sum(visit.todo) for visit in visits] == [1] and visits[0].rows[visits[0].todo.index(True)] == rows[0]
-    assert len(unfinished(rows, (0, 1), store, Choices(images=False, brain="none"))) == SCANS - 1
+    assert len(unfinished(rows, (1, 1), store, Choices(images=False, brain="none"))) == SCANS - 1
 
 
 def test_shards_part_the_visits_and_together_are_all(cohort: Path, tmp_path: Path) -> None:
     rows = read_manifest(cohort)
-    parts = [unfinished(rows, (i, 3), tmp_path, Choices()) for i in range(3)]
+    parts = [unfinished(rows, (i, 3), tmp_path, Choices()) for i in (1, 2, 3)]
     seen = [row.path for part in parts for visit in part for row in visit.rows]
     assert sorted(seen) == sorted(row.path for row in rows)
-    with pytest.raises(RequestError, match="is no shard"):
-        shard("3/3")
+    assert prepare([str(cohort), "-o", str(tmp_path), "--shard", "0/3"]) == 1
 
 
 @pytest.mark.slow
