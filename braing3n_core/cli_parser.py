@@ -149,7 +149,7 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     cohort.add_argument("--participants", metavar="TSV", help="conditions by subject, one row each (columns age, sex, "
                         "disease ...); --count is then brains a row")
     cohort.add_argument("--shard", default="1/1", metavar="I/N",
-                        help="make every N-th subject from the I-th (default: 1/1)")
+                        help="part I of N, from 1: every N-th subject from the I-th (default: 1/1)")
     cohort.add_argument("--reference", metavar="PATH", help="latents of real scans that no brain may repeat: "
                         "latents.npy, or a folder that has it")
 
