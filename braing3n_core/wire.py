@@ -110,6 +110,9 @@ def connection_errors(url: str) -> Iterator[None]:
         text = str(error)
         if "EOF" in text or "UNEXPECTED" in text or "timed out" in text:
             raise _unreachable(url, error) from error
+        if "WRONG_VERSION" in text or "RECORD_LAYER" in text:
+            raise UntrustedError("worker.plain", f"{url} does not speak TLS.", "Write http:// for a worker on this "
+                                 "machine or behind a tunnel; others must be started with TLS.") from error  # fmt: skip
         pinned = "ingerprint" in text
         why = "is not the one that was pinned" if pinned else "cannot be verified"
         hint = "Compare the fingerprint with the one that `braing3n worker init` printed."
