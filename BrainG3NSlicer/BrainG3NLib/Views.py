@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .Scene import Run
-from .Stamp import compositeNodes
+from .Stamp import compositeNodes, nodesOfClass
 
 LAYOUT_ID = 1735
 COMPARED = ("Red", "Yellow", "Green")
@@ -19,13 +19,25 @@ LAYOUT = '<layout type="horizontal">' + "".join(
 
 
 def sideBySide(scene) -> None:
-    """Three slice views in a row."""
+    """Three slice views in a row that show the same slice."""
     layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
-    if layout is None:
-        return
-    if not layout.IsLayoutDescription(LAYOUT_ID):
-        layout.AddLayoutDescription(LAYOUT_ID, LAYOUT)
-    layout.SetViewArrangement(LAYOUT_ID)
+    if layout is not None:
+        if not layout.IsLayoutDescription(LAYOUT_ID):
+            layout.AddLayoutDescription(LAYOUT_ID, LAYOUT)
+        layout.SetViewArrangement(LAYOUT_ID)
+    _showSameSlice(scene)
+
+
+def _showSameSlice(scene) -> None:
+    """Turn the other views to the slice of the first: a layout leaves views that exist already as they were."""
+    views = {node.GetLayoutName(): node for node in nodesOfClass(scene, "vtkMRMLSliceNode")}
+    first = views.get(COMPARED[0])
+    for name in COMPARED[1:]:
+        if first is not None and name in views:
+            views[name].SetOrientation(first.GetOrientation())
+            views[name].GetSliceToRAS().DeepCopy(first.GetSliceToRAS())
+            views[name].SetFieldOfView(*first.GetFieldOfView())
+            views[name].UpdateMatrices()
 
 
 def compare(run: Run, opacity: float) -> None:
@@ -44,6 +56,8 @@ def compare(run: Run, opacity: float) -> None:
             node.SetForegroundVolumeID(foreground)
             node.SetForegroundOpacity(opacity)
             node.SetLinkedControl(True)
+    for legend in nodesOfClass(run.scene, "vtkMRMLColorLegendDisplayNode"):
+        legend.Modified()  # a view hears of its legends, but not of layers that were set by a program
 
 
 def setOpacity(scene, opacity: float) -> None:
