@@ -67,10 +67,9 @@ def tinyCheckpoint(python: str, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def templateFile(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stripped T1 on the atlas grid, which nobody has to register."""
-    path = tmp_path_factory.mktemp("scan") / "template.nrrd"
-    load = "from braing3n_core.preprocess.template import load_template"
-    _do(python, f"{load}; load_template().volume.save({str(path)!r})")
-    return path
+    from Testing.slicer.harness.template import writeTemplate
+
+    return writeTemplate(python, tmp_path_factory.mktemp("scan") / "template.nrrd")
 
 
 @pytest.fixture

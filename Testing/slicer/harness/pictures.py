@@ -10,7 +10,6 @@ what it shows is there. ``--at-rest`` photographs the panels as they open, which
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -25,7 +24,6 @@ import numpy as np
 WIDTH, SECONDS = 560, 3600
 SLICE_MM = 14.0
 """Height of the axial slice above the middle of the scan's brain: the ventricles."""
-TEMPLATE = "from braing3n_core.preprocess.template import load_template; load_template().volume.save({!r})"
 
 
 class Photographer:
@@ -62,11 +60,10 @@ class Photographer:
 
     def _template(self) -> Path:
         """Written by the Python of the worker, which has the package that carries it."""
-        path = Path(tempfile.mkdtemp(prefix="BrainG3N-pictures-")) / "template.nrrd"
-        python = os.environ.get("BRAING3N_PYTHON", sys.executable)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run([python, "-c", TEMPLATE.format(str(path))], env=environment, check=True)
-        return path
+        from Testing.slicer.harness.template import writeTemplate
+
+        folder = Path(tempfile.mkdtemp(prefix="BrainG3N-pictures-"))
+        return writeTemplate(os.environ.get("BRAING3N_PYTHON", sys.executable), folder / "template.nrrd")
 
     def _look(self, head: Any, volume: Any) -> None:
         """Turn the first view to the ventricles, as a user would; the module makes the others follow."""
