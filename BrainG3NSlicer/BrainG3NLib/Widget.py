@@ -209,7 +209,7 @@ class Panels:
 
     def _look(self, run: Any) -> None:
         if self.parameters is not None and ("counterfactual" in run.named or "forecast" in run.named):
-            Views.sideBySide(self.logic.scene)
+            Views.sideBySide(self.logic.scene, Views.chartOf(run))
             Views.compare(run, self.parameters.opacity)
             self.stamp.follow()
 

@@ -18,7 +18,7 @@ from BrainG3NLib.Volumes import fillNode
 
 from .conftest import MODULE, REPOSITORY, addVolume
 from .harness.views import REMEDY, SliceView, offScreen
-from .results import counterfactual
+from .results import counterfactual, forecast
 
 NAMES = ("Red", "Yellow", "Green")
 
@@ -48,6 +48,20 @@ def test_side_by_side_shows_the_same_slice_three_times(run, mrml) -> None:
     assert planes[0][2, 3] == 14.0 and {view.node.GetOrientation() for view in run.views} == {"Axial"}
     fields = [view.node.GetFieldOfView() for view in run.views]
     assert fields[0] == fields[1] == fields[2]
+
+
+def test_a_forecast_is_shown_with_its_chart_under_the_slices(run, mrml) -> None:
+    logic = slicer.vtkMRMLLayoutLogic()  # Slicer's own: it reads the layout and makes the views
+    logic.SetMRMLScene(mrml.scene)
+    Views.sideBySide(mrml.scene, Views.chartOf(run))
+    assert Views.chartOf(run) is None and not nodesOfClass(mrml.scene, "vtkMRMLPlotViewNode")
+    ahead = forecast(mrml.scene, run.inputNode)
+    chart = Views.chartOf(ahead)
+    Views.sideBySide(mrml.scene, chart)
+    (plot,) = nodesOfClass(mrml.scene, "vtkMRMLPlotViewNode")
+    assert chart is ahead.named["chart-age"] and plot.GetPlotChartNodeID() == chart.GetID()
+    assert sorted(node.GetLayoutName() for node in nodesOfClass(mrml.scene, "vtkMRMLSliceNode")) == sorted(NAMES)
+    logic.SetMRMLScene(None)
 
 
 def test_legends_are_told_when_the_layers_change(run, mrml) -> None:
