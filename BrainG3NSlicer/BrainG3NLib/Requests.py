@@ -44,6 +44,19 @@ def settings(**changes: Any) -> SimpleNamespace:
     return SimpleNamespace(**{**DEFAULTS, **changes})
 
 
+MODALITY_WORDS = (
+    ("FLAIR", r"flair"), ("T1C", r"t1(c|ce|gd|post)|ce-?gad|(gad|contrast|post).*t1|t1.*(gad|contrast|post)"),
+    ("T2", r"t2"), ("T1", r"t1|mprage|mp2rage|bravo|spgr"),
+)  # fmt: skip
+"""Modality, and how scans of it are named; the first that fits counts."""
+
+
+def suggestModality(name: str) -> str | None:
+    """What the name of a scan says of its contrast; None if it says nothing."""
+    text = name.lower()
+    return next((word for word, pattern in MODALITY_WORDS if re.search(pattern, text)), None)
+
+
 def parseHorizons(text: str) -> tuple[float, ...]:
     """``"1, 2, 5"`` as years. Raises RequestError."""
     try:

@@ -15,6 +15,7 @@ from . import Choices, Tables, Views
 from .ComputePanel import ComputePanel
 from .Jobs import Answer, Event, Job, Runner, TimeLeft, progressInto
 from .Logic import Logic, qualityRows, tableText
+from .Requests import suggestModality
 from .Stamp import Stamp
 
 PUMP_MS = 100
@@ -140,7 +141,16 @@ class Panels:
         ui.exportButton.connect("clicked(bool)", lambda _=False: self._export())
         ui.compareButton.connect("clicked(bool)", lambda _=False: self._compare())
         ui.opacitySlider.connect("valueChanged(double)", lambda v: Views.setOpacity(self.logic.scene, v))
-        ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda _: self._refresh())
+        ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._inputChosen)
+
+    def _inputChosen(self, node: Any) -> None:
+        """Suggest the modality that the scan's name tells."""
+        word = suggestModality(node.GetName()) if node is not None else None
+        if word is not None and self.parameters is not None and word != self.parameters.modality:
+            self.parameters.modality = word
+            Choices.show(self.ui, self.parameters)
+            self.say(f"Modality {word}, as the name of the volume suggests. Choose another if that is wrong.")
+        self._refresh()
 
     def _choose(self, box: str) -> None:
         if self.parameters is not None:

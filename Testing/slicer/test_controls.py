@@ -13,7 +13,7 @@ pytest.importorskip("PySide6.QtWidgets", reason="pip install PySide6-Essentials"
 
 from BrainG3NLib import Choices
 from BrainG3NLib.Jobs import COARSE_SHARE, Job, Shares
-from BrainG3NLib.Requests import DEFAULTS, buildRequest, settings
+from BrainG3NLib.Requests import DEFAULTS, buildRequest, settings, suggestModality
 from BrainG3NLib.Tables import SHORT_EFFECT_COLUMNS, offTarget
 
 from braing3n_core.checking import RANGES
@@ -138,6 +138,25 @@ def test_quality_numbers_and_warnings_are_shown_under_preprocess(app) -> None:
     table = app.widget.ui.qualityTable
     shown = {table.item(r, 0).text(): table.item(r, 1).text() for r in range(table.rowCount)}
     assert shown["Template dice"] == "0.93" and shown["Note"] == "The brain reaches the edge of the scan."
+
+
+@pytest.mark.parametrize(("name", "modality"), [
+    ("sub-01_T1w", "T1"), ("sub-01_FLAIR", "FLAIR"), ("T2_FLAIR axial", "FLAIR"), ("sub-01_ce-GAD_T1w", "T1C"),
+    ("t1_mprage_post contrast", "T1C"), ("4: MPRAGE", "T1"), ("AX T2 TSE", "T2"), ("UPENN-GBM-1_T1GD", "T1C"),
+    ("MRHead", None),
+])  # fmt: skip
+def test_the_modality_is_suggested_by_the_name_of_the_scan(name: str, modality: str | None) -> None:
+    assert suggestModality(name) == modality
+
+
+def test_a_suggested_modality_is_chosen_and_said_and_can_be_changed(app) -> None:
+    ui = app.widget.ui
+    for name in ("Head", "sub-01_FLAIR"):
+        ui.inputSelector.setCurrentNode(app.mrml.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name))
+    assert app.widget.parameters.modality == "FLAIR" and ui.modalityBox.itemData(ui.modalityBox.currentIndex) == "FLAIR"
+    assert "Modality FLAIR" in ui.messageLabel.text
+    choose(ui.modalityBox, "T2")
+    assert app.widget.parameters.modality == "T2"
 
 
 def test_progress_never_goes_back_when_a_coarse_answer_comes_first() -> None:
