@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +17,12 @@ from braing3n_core.models.mae import Encoder, EncoderConfig
 from braing3n_core.models.patch_decoder import PatchDecoder
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
+from .draws import draws_of
 from .latents import LatentSet, cache_tokens, project
 from .loop import Batch, TrainingError, train
 from .parallel import first_alone, rank, share
 from .patches import PatchError, best_linear_reading, cache_weights, learn_dictionaries, spread
 from .planes import three_planes
-from .sampling import stratum_shares
 from .stage import Settings, arguments, command, load_model, names_of, save_stage
 from .store import Store
 
@@ -33,13 +32,12 @@ class TokenizerTraining:
     """freeze_projection: steps in which the decoder learns alone, on the linear start of the projection.
 
     histogram: how much the linear start cares for the patch's histogram beside its voxels (ADR 14), in
-    histogram_bins bins. balance: temperature at which contrasts are drawn (``sampling.balanced``).
+    histogram_bins bins.
     """
 
     freeze_projection: int = 200
     histogram: float = 0.0
     histogram_bins: int = 16
-    balance: float = 1.0
 
 
 @torch.no_grad()
@@ -120,13 +118,13 @@ def main() -> None:
     best_linear_start(model, tokens, store, extra)
     objective, targets = _objective(model, tokens, store, options.out)
     objective.to(device, memory_format=torch.channels_last_3d)
-    odds = _odds([str(record["modality"]) for record in store.records], extra.balance)
+    draws = draws_of(store.records, settings.train)
 
     def read(array: np.ndarray, indices: list[int]) -> Tensor:
         return torch.from_numpy(np.stack([array[i] for i in indices])).float().to(device)
 
     def draw(step: int, generator: torch.Generator) -> Batch:
-        chosen = torch.multinomial(odds, settings.train.batch_size, True, generator=generator)[share()].tolist()
+        chosen = draws(step, generator)[share()].tolist()
         truth = store.zscored(chosen, device) if targets is None else read(targets, chosen)
         return Batch((read(tokens, chosen), truth, step >= extra.freeze_projection), names_of(store.records, chosen))
 
@@ -151,12 +149,6 @@ def _objective(
         targets = cache_weights(store, model.decoder, out / "patches.npy")
     best_linear_reading(model, tokens, targets)
     return PatchError(model), targets
-
-
-def _odds(strata: list[str], temperature: float) -> Tensor:
-    sizes = Counter(strata)
-    shares = dict(zip(sizes, stratum_shares(np.array([*sizes.values()]), temperature), strict=True))
-    return torch.tensor([shares[name] / sizes[name] for name in strata])
 
 
 def finish(tokenizer: Tokenizer, encoder_id: str, tokens: np.ndarray, store: Store, out: Path) -> None:
