@@ -87,8 +87,8 @@ class ToVoxels(nn.Module):
     def forward(self, weights: Tensor) -> Tensor:
         tissue, mask = weights.split([self.config.atoms, self.config.mask_atoms], dim=-1)
         inside = fade_together(self.mask(mask), self.config.overlap)
-        # Twice as steep about one half: a truncated sum of atoms rings a little around 0 and 1.
-        inside = (2 * inside - 0.5).clamp(0, 1)
+        # Three times as steep about one half: a truncated sum of atoms rings a little around 0 and 1.
+        inside = (3 * inside - 1).clamp(0, 1)
         return cut_out(fade_together(self.tissue(tissue), self.config.overlap), inside)
 
 
