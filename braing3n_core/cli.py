@@ -159,7 +159,7 @@ def _scan(options: argparse.Namespace) -> tuple[str, PreprocessOptions, int]:
 def _counterfactual(options: argparse.Namespace) -> CounterfactualRequest:
     return CounterfactualRequest(
         *_scan(options), parse_conditions(options.set), parse_conditions(options.given), options.guidance,
-        options.strength, options.steps, options.rendering, options.method,
+        options.strength, options.steps, options.rendering, options.method, options.sampler,
     )
 
 
@@ -167,6 +167,7 @@ def _forecast(options: argparse.Namespace) -> ForecastRequest:
     return ForecastRequest(
         *_scan(options), tuple(options.years), options.age, options.sex, options.disease, options.cdr, options.samples,
         options.steps, options.guidance, options.rendering, not options.no_uncertainty,
+        options.sampler,
     )
 
 
