@@ -116,10 +116,8 @@ class PatchError(nn.Module):
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        to_voxels = tokenizer.decoder.to_voxels.requires_grad_(False)
-        with torch.no_grad():  # the mask's weights of a patch without any brain
-            empty = -to_voxels.mask.bias @ to_voxels.mask.weight
-        self.register_buffer("empty", empty, persistent=False)
+        tokenizer.decoder.to_voxels.requires_grad_(False)
+        self.register_buffer("empty", empty_mask(tokenizer), persistent=False)
 
     def forward(self, tokens: Tensor, weights: Tensor, learn_projection: bool) -> Tensor:
         config = self.tokenizer.config.patches
@@ -129,6 +127,41 @@ class PatchError(nn.Module):
         tissue, mask = (part.sum(-1) for part in squares.split([config.atoms, config.mask_atoms], dim=-1))
         brain = (weights[..., config.atoms :] - self.empty).square().sum(-1) > 1.0  # more than one voxel of it
         return ((tissue * brain + MASK_WEIGHT * mask) / config.side**3 + 1e-4).sqrt().mean()
+
+
+@torch.no_grad()
+def restore_detail(tokenizer: Tokenizer, tokens: np.ndarray, targets: np.ndarray, volumes: int = 60) -> None:
+    """Give each atom of tissue half of the spread back that its guess lacks (the root of the ratio of the spreads).
+
+    A guess at what cannot be known well lies near the mean, and its patches are too smooth and keep their borders.
+    Measured on the training store this lowers the squared error too (training/LOG.md).
+    """
+    decoder, atoms = tokenizer.decoder, tokenizer.config.patches.atoms
+    guessed, true = (torch.cat(parts) for parts in zip(*(
+        _inside(tokenizer, tokens[i], targets[i]) for i in spread(len(tokens), volumes)
+    ), strict=True))
+    gain = (true.std(0) / guessed.std(0).clamp(min=1e-6)).sqrt()
+    gain[atoms:] = 1
+    for weight in (decoder.linear.weight, decoder.place.weight, decoder.correction.weight):
+        weight.mul_(gain.reshape(-1, *[1] * (weight.ndim - 1)))
+    for bias in (decoder.linear.bias, decoder.correction.bias):
+        bias.mul_(gain)
+    decoder.correction.bias.add_((1 - gain) * guessed.mean(0))
+
+
+def _inside(tokenizer: Tokenizer, tokens: np.ndarray, targets: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Guessed and true weights (m,R+M) of the patches of one volume that touch the brain."""
+    device = tokenizer.latent_mean.device
+    latents = tokenizer.projection(torch.from_numpy(tokens[None].astype(np.float32)).to(device))
+    true = torch.from_numpy(targets.astype(np.float32))
+    brain = (true[:, tokenizer.config.patches.atoms :] - empty_mask(tokenizer).cpu()).square().sum(1) > 1.0
+    return tokenizer.decoder.weights(latents)[0].float().cpu()[brain], true[brain]
+
+
+def empty_mask(tokenizer: Tokenizer) -> Tensor:
+    """The outline's weights (M,) of a patch without any brain."""
+    mask = tokenizer.decoder.to_voxels.mask
+    return -(mask.bias @ mask.weight).detach()
 
 
 def _row(tokenizer: Tokenizer, tokens: np.ndarray, index: int) -> Tensor:

@@ -21,7 +21,7 @@ from .draws import draws_of
 from .latents import LatentSet, cache_tokens, project
 from .loop import Batch, TrainingError, train
 from .parallel import first_alone, rank, share
-from .patches import PatchError, best_linear_reading, cache_weights, learn_dictionaries, spread
+from .patches import PatchError, best_linear_reading, cache_weights, learn_dictionaries, restore_detail, spread
 from .planes import three_planes
 from .stage import Settings, arguments, command, load_model, names_of, save_stage
 from .store import Store
@@ -134,6 +134,8 @@ def main() -> None:
 
     run = settings.run(len(store), config, {"encoder": parent.id}, picture)
     best: Tokenizer = train(objective, draw, run).tokenizer
+    if targets is not None:
+        restore_detail(best, tokens, targets)
     if rank() == 0:
         finish(best, parent.id, tokens, store, options.out)
 

@@ -14,7 +14,14 @@ from torch import Tensor
 from braing3n_core.models.layers import patchify, unpatchify
 from braing3n_core.models.patch_decoder import PatchDecoderConfig
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
-from training.patches import MASK_WEIGHT, PatchError, best_linear_reading, cache_weights, learn_dictionaries
+from training.patches import (
+    MASK_WEIGHT,
+    PatchError,
+    best_linear_reading,
+    cache_weights,
+    learn_dictionaries,
+    restore_detail,
+)
 from training.store import Store
 from training.train_tokenizer import best_linear_start
 
@@ -97,3 +104,18 @@ def test_the_dictionary_is_orthonormal_so_errors_of_weights_are_errors_of_voxels
     with torch.no_grad():
         error = PatchError(tokenizer)(volumes.tokens[:1], off, False)
     assert float(error) == pytest.approx(expected, rel=0.02)
+
+
+@torch.no_grad()
+def test_a_guess_that_is_too_smooth_gets_half_of_its_spread_back_and_keeps_its_mean(
+    volumes: LinearVolumes, tmp_path: Path
+) -> None:
+    tokenizer, tokens = started(volumes, CONFIG, tmp_path), volumes.tokens.numpy()
+    targets = cache_weights(cast(Store, volumes), tokenizer.decoder, tmp_path / "again.npy")
+    for weight in (tokenizer.decoder.linear.weight, tokenizer.decoder.place.weight):
+        weight.mul_(0.25)
+    before = tokenizer.decoder.weights(tokenizer.projection(volumes.tokens))[..., :WIDTH].flatten(0, 1)
+    restore_detail(tokenizer, tokens, targets)
+    after = tokenizer.decoder.weights(tokenizer.projection(volumes.tokens))[..., :WIDTH].flatten(0, 1)
+    torch.testing.assert_close(after.std(0) / before.std(0), torch.full((WIDTH,), 2.0), rtol=0.02, atol=0)
+    torch.testing.assert_close(after.mean(0), before.mean(0), rtol=0.02, atol=0.2)
