@@ -9,7 +9,7 @@ one would have seen, on any number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from braing3n_core.schema import nearest
 
 from .loop import TrainConfig
 from .sampling import Plan, Sampler, balanced, horizon_balanced, strata_of
+from .store import Record, training_rows
 
 
 class Draws:
@@ -39,13 +40,18 @@ class Draws:
         return torch.from_numpy(self.sampler.next_batch(self.batch_size))
 
 
-def draws_of(records: Sequence[Mapping[str, Any]], config: TrainConfig) -> Draws:
-    """How a stage that learns from single volumes draws them. Raises ConfigError for labels that no volume has."""
-    if not config.balance_temperature:
-        return Draws(len(records), config)
-    _require_labels(records, config.balance_by)
-    plan = balanced(strata_of(records, config.balance_by), config.balance_temperature)
-    return Draws(len(records), config, plan)
+def draws_of(records: Sequence[Record], config: TrainConfig) -> Callable[[int, torch.Generator], Tensor]:
+    """How a stage that learns from single volumes draws them: those of its side of the split alone.
+
+    Raises ConfigError for labels that no volume has, and what :func:`training.store.training_rows` raises.
+    """
+    rows = training_rows(records)
+    seen, plan = [records[i] for i in rows], None
+    if config.balance_temperature:
+        _require_labels(seen, config.balance_by)
+        plan = balanced(strata_of(seen, config.balance_by), config.balance_temperature)
+    draws, index = Draws(len(rows), config, plan), torch.tensor(rows)
+    return lambda step, generator: index[draws(step, generator)]
 
 
 def draws_of_pairs(horizons_years: Sequence[float], people: Sequence[str], config: TrainConfig) -> Draws:

@@ -2,22 +2,25 @@
 
     python -m training.fit_probes --tokenizer T --latents SET [SET...] --out RUN
 
-Age, sex, disease and ventricle volume are read from T1; the modality from every contrast. They are linear on the
-flattened standardised latents.
+Age, sex, disease, and where the truth is known the volumes of ventricles and brain are read from T1; the modality from
+every contrast. They are linear on the flattened standardised latents. What has too few labels is left out and told.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from braing3n_core.checkpoint import CheckpointSpec, load_checkpoint, save_checkpoint
+from braing3n_core.errors import RequestError
 from braing3n_core.probes import LinearProbe, ProbePanel
 
 from .fit_linear import (
+    FOLDS,
     Design,
     LinearFit,
     classification_probe,
@@ -29,6 +32,7 @@ from .fit_linear import (
 from .latents import LatentSet
 from .relevance import channel_scales
 from .stage import CARD, add_latents, command
+from .store import Record
 
 DATA = "digital phantoms, out of fold, grouped by subject"
 
@@ -40,26 +44,73 @@ REGRESSIONS = (
 """Task, the labels that are added up, unit."""
 
 
-def fit_panel(data: LatentSet) -> ProbePanel:
-    """The panel of the embedded default."""
+def fit_panel(data: LatentSet, tell: Callable[[str], None] = lambda sentence: None) -> ProbePanel:
+    """The panel of the embedded default, as far as the labels at hand allow.
+
+    tell: hears of each task and each word that is left out, and why. Raises RequestError without any probe.
+    """
     records, latents = data.records, data.latents.numpy()  # (n,N,C)
     subjects = np.array([r["subject"] for r in records])
-    t1 = np.array(data.where(modality="T1"))
-    of_t1, groups = latents[t1], subjects[t1]
+    t1 = data.where(modality="T1")
     probes: list[LinearProbe] = []
     for task, paths, unit in REGRESSIONS:
-        y = np.array([sum(float(_follow(records[i], path)) for path in paths) for i in t1])  # type: ignore[arg-type]
-        fit = fit_by_channel(fit_ridge, of_t1, y, groups)
-        probes.append(regression_probe(task, "latents", fit, y, unit=unit, modalities=("T1",)))
-    for task in ("sex", "disease"):
-        words = np.array([records[i][task] for i in t1])
-        fit = fit_by_channel(fit_logistic, of_t1, words, groups)
-        probes.append(classification_probe(task, "latents", fit, words, modalities=("T1",)))
-    probes.append(_modality_probe(data, latents, subjects))
+        rows, y = labelled(t1, [_total(r, paths) for r in records])
+        if why := _too_little(y, subjects[rows]):
+            tell(f"no probe of {task}: {why}")
+            continue
+        fit = fit_by_channel(fit_ridge, latents[rows], y.astype(float), subjects[rows])
+        probes.append(regression_probe(task, "latents", fit, y.astype(float), unit=unit, modalities=("T1",)))
+    words: list[tuple[str, list[int], list[Any], tuple[str, ...]]] = [
+        (task, t1, [r.get(task) for r in records], ("T1",)) for task in ("sex", "disease")
+    ]
+    words.append(("modality", complete_visits(records), [r["modality"] for r in records], ()))
+    for task, candidates, values, modalities in words:
+        rows, y = _without_rare(task, *labelled(candidates, values), subjects, tell)
+        if why := _too_little(y, subjects[rows]):
+            tell(f"no probe of {task}: {why}")
+            continue
+        fit = fit_by_channel(fit_logistic, latents[rows], y, subjects[rows])
+        probes.append(classification_probe(task, "latents", fit, y, modalities=modalities))
+    if not probes:
+        raise RequestError("probe.none", "No task has labels enough for a probe.", "Add subjects, or their labels.")
     everything = np.arange(0, len(records), max(1, len(records) // 800))
     familiarity = fit_familiarity(Design.of(latents[everything].reshape(len(everything), -1)), subjects[everything],
                                   components=3)
     return ProbePanel(tuple(probes), familiarity)
+
+
+def labelled(candidates: Sequence[int], values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the rows ``candidates`` whose value is known (n,), and the values (n,). values: one a record."""
+    rows = [i for i in candidates if values[i] is not None]
+    return np.array(rows, dtype=int), np.array([values[i] for i in rows])
+
+
+def complete_visits(records: Sequence[Record]) -> list[int]:
+    """Rows of the visits that have every contrast there is, so that no contrast is told by its subjects."""
+    contrasts: dict[tuple[str, str], set[str]] = {}
+    for r in records:
+        contrasts.setdefault((str(r["subject"]), str(r["visit"])), set()).add(r["modality"])
+    every = {r["modality"] for r in records}
+    return [i for i, r in enumerate(records) if contrasts[str(r["subject"]), str(r["visit"])] == every]
+
+
+def _without_rare(
+    task: str, rows: np.ndarray, y: np.ndarray, subjects: np.ndarray, tell: Callable[[str], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Without the words that fewer subjects have than there are folds."""
+    people = {word: len(np.unique(subjects[rows[y == word]])) for word in np.unique(y)}
+    rare = [word for word, count in people.items() if count < FOLDS]
+    for word in rare:
+        tell(f"{task} is not learnt for {word}: {people[word]} of the {FOLDS} subjects that it needs")
+    kept = ~np.isin(y, rare)
+    return rows[kept], y[kept]
+
+
+def _too_little(y: np.ndarray, people: np.ndarray) -> str | None:
+    """Why there is nothing to learn, or None."""
+    if (count := len(np.unique(people))) < FOLDS:
+        return f"{count} subjects have the label, {FOLDS} are needed"
+    return None if len(np.unique(y)) > 1 else f"all have the label {y[0]}"
 
 
 def fit_by_channel(
@@ -71,19 +122,16 @@ def fit_by_channel(
     return fit(Design.of(latents.reshape(len(latents), -1) * factors), y, groups).rescaled(factors)
 
 
-def _modality_probe(data: LatentSet, latents: np.ndarray, subjects: np.ndarray) -> LinearProbe:
-    """From the visits that have all four contrasts, so that no contrast is told by its subjects."""
-    complete = {data.records[i]["subject"] for i in data.where(modality="FLAIR", visit=0)}
-    rows = np.array([i for i, r in enumerate(data.records) if r["visit"] == 0 and r["subject"] in complete])
-    words = np.array([data.records[i]["modality"] for i in rows])
-    return classification_probe("modality", "latents", fit_by_channel(fit_logistic, latents[rows], words,
-                                                                      subjects[rows]), words)
+def _total(record: Record, paths: Sequence[str]) -> float | None:
+    """The sum of a record's numbers at these dotted paths; None when one is not known."""
+    parts = [_follow(record, path) for path in paths]
+    return None if None in parts else float(sum(parts))
 
 
-def _follow(record: dict[str, object], path: str) -> object:
-    value: object = record
+def _follow(record: Record, path: str) -> Any:
+    value: Any = record
     for key in path.split("."):
-        value = value[key]  # type: ignore[index]
+        value = None if value is None else value.get(key)
     return value
 
 
@@ -93,7 +141,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     options = add_latents(parser).parse_args()
     parent = load_checkpoint(options.tokenizer, "tokenizer")
-    panel = fit_panel(LatentSet.open(options.latents, parent.id).for_training())
+    panel = fit_panel(LatentSet.open(options.latents, parent.id).for_training(), print)
     for probe in panel.probes:
         print(probe.task, probe.quality)
     config, arrays = panel.save_arrays()

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from braing3n_core.errors import BrainG3NError
 
 from .acceleration import adamw, autocast, compile_blocks, count_flops, memory_gb, peak_flops
+from .ahead import Ahead
 from .averaging import Ema
 from .checkpointing import Snapshots, choose
 from .journal import Hardware, Journal
@@ -44,9 +45,11 @@ class TrainConfig:
 
     epochs: as many samples as there are, so many times, instead of ``steps`` (0: use steps). minutes: a wall-clock
     budget that ends the schedule early (0: none). parallel: ``ddp`` or ``fsdp``, under torchrun. picture_every: steps
-    between pictures (0: none). balance_temperature: 0 draws each sample by chance, independently of the others; from 1
-    on every stratum comes in proportion to size ** (1 / temperature), 1 as often as it is in the data, ``inf`` as often
-    as any other. Strata are the values of the labels balance_by, or for the forecaster the distance of two visits.
+    between pictures (0: none). prefetch: batches that a thread makes ahead of the model.
+
+    balance_temperature: 0 draws each sample by chance, independently of the others; from 1 on every stratum comes in
+    proportion to size ** (1 / temperature), 1 as often as it is in the data, ``inf`` as often as any other. Strata are
+    the values of the labels balance_by, or for the forecaster the distance of two visits.
     """
 
     steps: int = 1000
@@ -66,6 +69,7 @@ class TrainConfig:
     picture_every: int = 200
     parallel: str = "ddp"
     compile: bool = False
+    prefetch: int = 0
     balance_temperature: float = 0.0
     balance_by: tuple[str, ...] = DISEASE_IDH1_MODALITY
 
@@ -121,6 +125,7 @@ def train(objective: nn.Module, draw: Draw, run: Run) -> nn.Module:
         try:
             loop.go()
         finally:
+            loop.batches.close()
             loop.journal.close()
     return loop.state.ema.put_into(average)
 
@@ -142,6 +147,7 @@ class _Loop:
         )
         self.snapshots = Snapshots(run.out, config.keep_snapshots)
         self.saved = self._resume()
+        self.batches = Ahead(self._batch, config.prefetch, run.steps)
         self.begin = time.monotonic() - self.state.seconds
         self.journal = Journal(run.out, self.state.step, writes=rank() == 0, hardware=self.hardware)
 
@@ -163,7 +169,7 @@ class _Loop:
 
     def _step(self, done: float) -> tuple[Tensor, float, float]:
         """Forward, backward, update: (loss, gradient norm, learning rate)."""
-        batch = self.draw(self.state.step, self._generator())
+        batch = self.batches(self.state.step)
         rate = self.config.learning_rate * _schedule(done, self.config.warmup)
         for group in self.state.optimiser.param_groups:
             group["lr"] = rate
@@ -177,9 +183,9 @@ class _Loop:
         self.state.optimiser.zero_grad(set_to_none=True)
         return loss.detach(), float(norm), rate
 
-    def _generator(self) -> torch.Generator:
-        """One generator a step: a resumed run draws what the uninterrupted run would have drawn."""
-        return torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.state.step)
+    def _batch(self, step: int) -> Batch:
+        """From one generator a step: a resumed run draws what the uninterrupted run would have drawn."""
+        return self.draw(step, torch.Generator().manual_seed(self.config.seed * 1_000_003 + step))
 
     def _refuse(self, loss: float, batch: Batch) -> None:
         made_from = f" It was made from: {'; '.join(batch.names)}." if batch.names else ""
@@ -229,8 +235,7 @@ class _Loop:
         """Model FLOPs of a step, before anything is wrapped; only where the GPU's peak is known."""
         if (peak := peak_flops(self.run.device)) is None:
             return None
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003)
-        inputs = self.draw(0, generator).inputs
+        inputs = self._batch(0).inputs
         return Hardware(count_flops(objective, inputs, self.run.device, self.config.precision), peak)
 
 

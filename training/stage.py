@@ -138,7 +138,7 @@ def _merge(tables: dict[str, Any], more: dict[str, Any]) -> None:
 def names_of(records: Sequence[Record], indices: Sequence[int]) -> list[str]:
     """What people call these volumes: the file if it is known, else subject, visit and contrast."""
     rows = [records[i] for i in indices]
-    return [str(r["path"]) if r.get("path") else f"{r['subject']} visit {r['visit']} {r['modality']}" for r in rows]
+    return [str(r.get("path") or r.get("file") or f"{r['subject']} visit {r['visit']} {r['modality']}") for r in rows]
 
 
 def command(main: Callable[[], None]) -> None:

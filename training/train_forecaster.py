@@ -41,14 +41,20 @@ class Pairs:
 
 
 def visit_pairs(records: list[Record], modality: str = "T1") -> Pairs:
-    """All ordered pairs of visits, backward ones too."""
+    """All ordered pairs of visits, backward ones too.
+
+    A visit without an age has no distance from another, and two at one age (a repeated scan, ages in whole years) have
+    no time between them in which to change: neither makes a pair.
+    """
     visits: dict[str, list[int]] = defaultdict(list)
     for i in matching(records, {"modality": modality}):
-        visits[records[i]["subject"]].append(i)
-    pairs = [(a, b) for group in visits.values() for a in group for b in group if a != b]
-    ages = [records[b]["age_years"] - records[a]["age_years"] for a, b in pairs]
+        if records[i].get("age_years") is not None:
+            visits[records[i]["subject"]].append(i)
+    age = [record.get("age_years") for record in records]
+    pairs = [(a, b) for group in visits.values() for a in group for b in group if age[a] != age[b]]
+    ages = [age[b] - age[a] for a, b in pairs]
     index = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
-    return Pairs(index[:, 0], index[:, 1], torch.tensor(ages))
+    return Pairs(index[:, 0], index[:, 1], torch.tensor(ages, dtype=torch.float32))
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,8 @@ def main() -> None:
     require_channels(config, data.latents.shape[-1], settings.file)
     if not len(pairs.horizon_years):
         raise TrainingError(
-            "train.no_pairs", "No subject has two T1 visits.", "Give latent sets of repeated visits to --latents."
+            "train.no_pairs", "No subject has two T1 visits at two known ages.",
+            "Give latent sets of repeated visits to --latents.",
         )
     torch.manual_seed(train_config.seed)
     records = [data.records[i] for i in pairs.baseline.tolist()]

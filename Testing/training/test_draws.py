@@ -16,7 +16,7 @@ from training.loop import Batch, Run, TrainConfig, train
 from training.sampling import Sampler, balanced, strata_of
 
 RECORDS = [
-    {"disease": d, "idh1": None, "modality": "T1", "site": f"s{i % 3}"}
+    {"subject": f"p{i}", "disease": d, "idh1": None, "modality": "T1", "site": f"s{i % 3}"}
     for i, d in enumerate(["HC"] * 40 + ["AD"] * 16 + ["GBM"] * 4)
 ]
 
@@ -67,6 +67,14 @@ def test_strata_can_be_other_labels_and_a_label_that_no_volume_has_is_refused() 
         draws_of(RECORDS, config(balance_temperature=1.0, balance_by=["modalty"]))
     with pytest.raises(BrainG3NError, match=r"temperature is 0\.5"):
         draws_of(RECORDS, config(balance_temperature=0.5))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_what_is_held_out_is_never_drawn(temperature: float) -> None:
+    sides = [{**r, "split": ("train", "test", "val")[i % 3]} for i, r in enumerate(RECORDS)]
+    draws = draws_of(sides, config(balance_temperature=temperature))
+    seen = {i for k in range(40) for i in draws(k, chance(k)).tolist()}
+    assert seen == set(range(0, 60, 3))
 
 
 def test_pairs_of_visits_are_balanced_over_their_distance() -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     torch.manual_seed(0)
     card = "Random weights for tests, not for clinical use"
-    spec = CheckpointSpec("tokenizer", {**TOKENIZER.__dict__}, Tokenizer(TOKENIZER).state_dict(), card)
+    spec = CheckpointSpec("tokenizer", asdict(TOKENIZER), Tokenizer(TOKENIZER).state_dict(), card)
     save_checkpoint(folder / "tokenizer", spec)
     rows = [{"subject": f"s{i}", "visit": 0, "modality": ("T1", "T2")[i % 2], "age_years": 40.0 + i} for i in range(6)]
     latents = folder / "latents"

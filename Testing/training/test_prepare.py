@@ -190,14 +190,13 @@ def test_a_missing_volume_of_a_store_is_named(store: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_real_scans_killed_ten_times_end_with_exactly_one_outcome_each(test_data: Path, tmp_path: Path) -> None:
-    """The 14 stripped brains and the 10 other T1 of the test data that are at hand."""
+    """The 14 stripped brains and the 10 other T1 of the test data."""
     out, store = tmp_path / "manifest.tsv", tmp_path / "store"
     card = tmp_path / "heads.yaml"
     card.write_text(
         "name: heads\nstage: auto\nimages:\n"
         "  - {pattern: 'whole_head_T1/(?:.*/)?(?P<subject>[^/]+)\\.nii\\.gz', modality: T1}\n"
-        "  - {pattern: '(?P<subject>ms_patient01)/study(?P<session>\\d)_(?P<modality>T1|T2|FLAIR)W?\\.nii\\.gz',"
-        " words: {T1W: T1, T2W: T2}}\n"
+        "  - {pattern: '(?P<subject>ms_patient01)/study(?P<session>\\d)_T1W\\.nii\\.gz', modality: T1}\n"
         "  - {pattern: '(?P<subject>tumour)[^/]*/sub-[^_]*_T1w\\.nii\\.gz', modality: T1}\n"
     )
     manifest([str(test_data / "ds002748"), f"{card}={test_data}", "-o", str(out)])
@@ -206,10 +205,10 @@ def test_real_scans_killed_ten_times_end_with_exactly_one_outcome_each(test_data
     for _ in range(10):
         process = subprocess.Popen([*command, "--jobs", "2", "--brain", "auto"], cwd=REPOSITORY)
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(choose.uniform(5, 60))
+            process.wait(choose.uniform(2, 20))
         process.kill()
         process.wait()
     assert subprocess.run([*command, "--jobs", "2"], cwd=REPOSITORY, check=False).returncode == 0
-    assert len(rows) >= 24 and len(outcomes(store)) == len(rows)
+    assert len(rows) == 24 and len(outcomes(store)) == 24
     refused = len(lines(store / "quarantine.tsv"))
     assert len(Store.open(store)) + refused == len(rows) and refused <= 2
