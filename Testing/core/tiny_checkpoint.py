@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from braing3n_core.checkpoint import Checkpoint, CheckpointSpec, save_checkpoint
+from braing3n_core.checkpoint import Checkpoint, CheckpointSpec, load_checkpoint, save_checkpoint
 from braing3n_core.models.dit import DiT, DiTConfig
 from braing3n_core.models.mae import Encoder, EncoderConfig
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
@@ -45,6 +45,16 @@ def make_tiny_checkpoint(folder: Path, seed: int = 1) -> Path:
     spec = CheckpointSpec("probes", config, arrays, CARD, parents, dtype="keep")
     save_checkpoint(folder / "probes", spec)
     return folder
+
+
+def make_tiny_bridge(folder: Path) -> Path:
+    """Write ``bridge/forecaster`` into the set in ``folder``: the paper's kind, without context or prior."""
+    torch.manual_seed(3)
+    config = dataclasses.replace(FORECASTER, context_channels=0, prior="none", prior_components=0)
+    bridge = DiT(config)
+    torch.nn.init.normal_(bridge.tokens_out.weight, std=0.02)
+    _save(folder / "bridge", "forecaster", bridge, {"tokenizer": load_checkpoint(folder / "tokenizer", "tokenizer").id})
+    return folder / "bridge"
 
 
 def _save(folder: Path, kind: str, model: Any, parents: dict[str, str]) -> Checkpoint:

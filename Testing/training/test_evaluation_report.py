@@ -14,43 +14,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from braing3n_core.atlas import MODEL_SHAPE
+from braing3n_core.calibration import Calibration
+from braing3n_core.checkpoint import load_checkpoint
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
+from training.calibrate_forecaster import recalibrated
 from training.evaluate.__main__ import main, run_all
 from training.evaluate.features import TorchScriptFeatures
 from training.evaluate.study import QUICK, Study
 from training.evaluate.table import Table, load_table, save_table
 from training.evaluate.tables import TABLES
-from training.store import Store, write_store
+from training.evaluate.tables.longitudinal import CALIBRATED, OURS, THE_BRIDGE
+from training.store import Store
 
-from ..core.tiny_checkpoint import make_tiny_checkpoint
-
-
-def radius() -> np.ndarray:
-    """Distance from the middle of the grid, in half-widths."""
-    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in MODEL_SHAPE), indexing="ij")
-    return np.sqrt(x**2 + y**2 + z**2)
-
-
-def volumes() -> list[tuple[np.ndarray, dict[str, object]]]:
-    """Twelve subjects of two sites, T1 at two visits and half of them FLAIR: balls whose dark middle grows with age."""
-    made: list[tuple[np.ndarray, dict[str, object]]] = []
-    distance = radius()
-    noise = np.random.default_rng(0).normal(0, 2, MODEL_SHAPE).astype(np.float32)
-    for subject in range(12):
-        for visit, modality in [(0, "T1"), (1, "T1"), *([(0, "FLAIR")] if subject < 6 else [])]:
-            age = 30.0 + 4 * subject + (3 + subject % 3) * visit
-            ball = np.where(distance < 0.2 + age / 400, 30.0, 100.0 if modality == "T1" else 60.0)
-            array = np.where(distance < 0.8, np.maximum(ball + np.roll(noise, 7 * len(made)), 1), 0)
-            labels = {
-                "subject": f"sub-{subject:02d}", "visit": visit, "modality": modality, "age_years": age,
-                "sex": "FM"[subject % 2], "disease": ("HC", "AD")[subject // 2 % 2], "idh1": None, "cdr": 0.0,
-                "site": f"site-{subject // 6}", "truth": {"ventricles_ml": age / 2},
-            }
-            made.append((array.astype(np.float32), labels))
-    return made
-
+from ..core.tiny_checkpoint import make_tiny_bridge, make_tiny_checkpoint
 
 
 class Page(html.parser.HTMLParser):
@@ -76,23 +53,32 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made, folder = volumes(), tmp_path_factory.mktemp("held_out")
-    write_store(folder, iter(made), len(made))
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny set with a calibrated forecaster, and a bridge on its latents in ``bridge``."""
+    folder = make_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+    make_tiny_bridge(folder)
+    recalibrated(load_checkpoint(folder / "forecaster"), Calibration(2.0, {"ventricle_volume": 1e6}), folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("other"), seed=2)
 
 
 @pytest.fixture(scope="module")
-def report(store: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(balls: Path, checkpoint: Path, other: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The quick report, made as a user makes it."""
     out = tmp_path_factory.mktemp("report")
-    assert main(["all", "--store", str(store), "--checkpoint", str(checkpoint), "-o", str(out), "--quick"]) == 0
+    arguments = ["all", "--store", str(balls), "--checkpoint", str(checkpoint), "-o", str(out), "--quick",
+                 "--bridge", str(checkpoint / "bridge"), "--reconstructors", str(other)]
+    assert main(arguments) == 0
     return out
+
+
+def values(report: Path, name: str) -> dict[str, float]:
+    found = json.loads((report / "tables" / f"{name}.json").read_text())
+    return dict(found["table"]["values"])
 
 
 def test_every_table_is_there_in_the_papers_order_in_every_form(report: Path) -> None:
@@ -121,25 +107,52 @@ def test_the_markdown_names_only_pictures_that_are_there(report: Path) -> None:
     assert named and all((report / name).is_file() for name in named)
 
 
-def test_the_report_says_that_it_is_synthetic_and_names_no_folder_of_the_machine(report: Path, store: Path) -> None:
+def test_the_report_says_that_it_is_synthetic_and_names_no_folder_of_the_machine(report: Path, balls: Path) -> None:
     for name in ("report.html", "report.md"):
         text = (report / name).read_text(encoding="utf-8")
-        assert "SYNTHETIC" in text and str(store.parent) not in text and "paper (patients)" in text
+        assert "SYNTHETIC" in text and str(balls.parent) not in text and "paper (patients)" in text
 
 
 def test_the_facts_that_hold_for_any_weights_come_out(report: Path) -> None:
-    def values(name: str) -> dict[str, float]:
-        found = json.loads((report / "tables" / f"{name}.json").read_text())
-        return dict(found["table"]["values"])
-
-    edits = values("counterfactual")
+    edits = values(report, "counterfactual")
     assert edits["HC -> AD/composition"] == 0 == edits["age +10 y/composition"]
-    audit = values("memorisation")
+    audit = values(report, "memorisation")
     assert audit["planted copies/copies"] == audit["planted copies/number"] > 0
-    follow_up = values("longitudinal")
+    follow_up = values(report, "longitudinal")
     assert follow_up["copy of the baseline/ventricle volume (ml)/delta-RMAE"] == 1
     assert follow_up["real follow-up (ceiling)/brain age (years)/over change"] == pytest.approx(1)
-    assert values("bottleneck")["mse"] > 0
+    assert values(report, "bottleneck")["mse"] > 0
+
+
+def test_the_checkpoints_calibration_multiplies_its_forecast_and_widens_its_intervals(report: Path) -> None:
+    found = values(report, "longitudinal")
+    key = "ventricle volume (ml)/over time"
+    assert found[f"{CALIBRATED}/{key}"] == pytest.approx(2 * found[f"{OURS}/{key}"])
+    assert found[f"{CALIBRATED}/ventricle volume (ml)/coverage"] == 1
+
+
+def test_the_papers_bridge_and_another_tokenizer_have_rows_beside_ours(report: Path, other: Path) -> None:
+    found = values(report, "longitudinal")
+    assert np.isfinite(found[f"{THE_BRIDGE}/ventricle volume (ml)/delta-RMAE"])
+    assert found[f"{THE_BRIDGE}/ventricle volume (ml)/delta-RMAE"] != found[f"{OURS}/ventricle volume (ml)/delta-RMAE"]
+    rebuilt = values(report, "bottleneck")
+    assert rebuilt[f"{other.name}, 32 channels/mse"] > 0
+
+
+def test_a_bridge_on_other_latents_is_refused(checkpoint: Path, other: Path, balls: Path, tmp_path: Path,
+                                              capsys: pytest.CaptureFixture) -> None:
+    arguments = ["all", "--store", str(balls), "--checkpoint", str(other), "-o", str(tmp_path), "--quick", "--only",
+                 "longitudinal", "--bridge", str(checkpoint / "bridge")]
+    assert main(arguments) == 1
+    assert "The bridge was trained on latents of the tokenizer" in capsys.readouterr().err
+
+
+def test_no_published_encoder_is_shown_without_its_weights(report: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO((report / "tables/encoders.tsv").read_text()), delimiter="\t"))
+    with_data = [row for row in rows if row["scans"] != "0"]
+    assert {row["task"] for row in with_data} == {"disease", "sex", "modality", "age"}
+    assert all(row[k] == "no weights given" for row in with_data for k in ("BrainIAC", "BrainSegFounder", "MedicalNet"))
+    assert all(row["small CNN, from scratch"] != "-" for row in with_data)
 
 
 def test_tasks_without_data_say_so_and_those_with_data_have_both_readings(report: Path) -> None:
@@ -151,12 +164,12 @@ def test_tasks_without_data_say_so_and_those_with_data_have_both_readings(report
     assert by_task["age"]["scans/subjects"] == "30/12" and by_task["sex"]["latents, leave site out"] != "-"
 
 
-def test_a_finished_table_is_not_computed_again(report: Path, store: Path, checkpoint: Path,
+def test_a_finished_table_is_not_computed_again(report: Path, balls: Path, checkpoint: Path,
                                                 monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     def never(study: Study) -> Table:
         raise AssertionError("computed again")
 
-    study = Study(Store.open(store), "other words", Inference(Parts(checkpoint)), report, QUICK)
+    study = Study(Store.open(balls), "other words", Inference(Parts(checkpoint)), report, QUICK)
     same = dataclasses.replace(study, label=json.loads((report / "tables/guidance.json").read_text())["of"]["label"])
     monkeypatch.setitem(TABLES, "guidance", never)
     run_all(same, ["guidance"], "again")
@@ -177,9 +190,9 @@ def test_a_table_whose_picture_is_gone_is_not_finished(tmp_path: Path) -> None:
     assert load_table(tmp_path, "t", {"of": 2}) is None
 
 
-def test_an_unknown_table_names_the_nearest(store: Path, checkpoint: Path, tmp_path: Path,
+def test_an_unknown_table_names_the_nearest(balls: Path, checkpoint: Path, tmp_path: Path,
                                             capsys: pytest.CaptureFixture) -> None:
-    arguments = ["all", "--store", str(store), "--checkpoint", str(checkpoint), "-o", str(tmp_path), "--only", "probin"]
+    arguments = ["all", "--store", str(balls), "--checkpoint", str(checkpoint), "-o", str(tmp_path), "--only", "probin"]
     assert main(arguments) == 1
     assert "Did you mean 'probing'?" in capsys.readouterr().err
 

@@ -21,49 +21,17 @@ from braing3n_core.models.mae import Encoder, EncoderConfig
 from braing3n_core.volume import Volume
 from training.latents import cache_tokens
 from training.loop import TrainingError
-from training.store import Store, StoreError, write_store
+from training.store import Store, StoreError
 from training.train_autoencoderkl import load as load_baseline
 
+from .balls import ball_volumes
+
 CONFIG = Path(__file__).resolve().parents[2] / "training" / "configs" / "tiny.toml"
-DISEASES = ("HC", "AD", "MCI", "PD", "GBM", "glioma")
-
-
-def blob(index: int, age_years: float, modality: str) -> np.ndarray:
-    """A ball whose dark middle grows with age: all the anatomy that these tests need."""
-    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in MODEL_SHAPE), indexing="ij")
-    radius = np.sqrt(x**2 + y**2 + z**2)
-    brain = np.where(radius < 0.8, 100.0 if modality == "T1" else 60.0, 0.0)
-    hole = radius < 0.2 + age_years / 400
-    noise = np.random.default_rng(index).normal(0, 2, MODEL_SHAPE)
-    return np.where(brain > 0, np.maximum(np.where(hole, 30.0, brain) + noise, 1), 0).astype(np.float32)
-
-
-def volumes() -> list[tuple[np.ndarray, dict[str, object]]]:
-    """Twelve subjects, two visits in T1, and the other contrasts at the first visit."""
-    made = []
-    for subject in range(12):
-        for visit in range(2):
-            for modality in ("T1", "T1C", "T2", "FLAIR") if visit == 0 and subject < 6 else ("T1",):
-                age = 30.0 + 4 * subject + 5 * visit
-                labels = {
-                    "subject": f"sub-{subject:02d}", "visit": visit, "modality": modality, "age_years": age,
-                    "sex": "FM"[subject % 2], "disease": DISEASES[subject % 2], "idh1": None, "site": None, "cdr": 0.0,
-                    "truth": {"ventricles_ml": age / 2, "gm_ml": 700 - age, "wm_ml": 500.0},
-                }
-                made.append((blob(len(made), age, modality), labels))
-    return made
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made, folder = volumes(), tmp_path_factory.mktemp("store")
-    write_store(folder, iter(made), len(made))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def store(folder: Path) -> Store:
-    return Store.open(folder)
+def store(balls: Path) -> Store:
+    return Store.open(balls)
 
 
 def start(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -77,11 +45,11 @@ def stage(name: str, *arguments: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All stages of the tiny configuration, one after another."""
     out = tmp_path_factory.mktemp("runs")
-    stage("pretrain_mae", CONFIG, "--store", folder, "--out", out / "mae")
-    stage("train_tokenizer", CONFIG, "--store", folder, "--encoder", out / "mae/encoder", "--out", out / "tokenizer")
+    stage("pretrain_mae", CONFIG, "--store", balls, "--out", out / "mae")
+    stage("train_tokenizer", CONFIG, "--store", balls, "--encoder", out / "mae/encoder", "--out", out / "tokenizer")
     latents = ["--tokenizer", out / "tokenizer/tokenizer", "--latents", out / "tokenizer"]
     stage("fit_probes", *latents, "--out", out / "probes")
     stage("train_dit", CONFIG, *latents, "--out", out / "dit")
@@ -90,7 +58,7 @@ def runs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_store_gives_back_the_z_score_of_what_was_put_in(store: Store) -> None:
-    array, _ = volumes()[0]
+    array, _ = ball_volumes()[0]
     expected = (array - array.mean()) / array.std()
     error = np.abs(store.zscored([0])[0, 0].numpy() - expected).max()
     assert error < 0.5 * store.records[0]["scale"] / store.records[0]["std"] + 1e-4
@@ -187,9 +155,9 @@ def test_the_papers_bridge_trains_and_forecasts_from_the_baseline_itself(runs: P
 
 
 @pytest.mark.slow
-def test_the_autoencoderkl_baseline_trains_by_the_same_loop(folder: Path, tmp_path: Path) -> None:
-    stage("train_autoencoderkl", CONFIG, "--store", folder, "--out", tmp_path)
+def test_the_autoencoderkl_baseline_trains_by_the_same_loop(balls: Path, tmp_path: Path) -> None:
+    stage("train_autoencoderkl", CONFIG, "--store", balls, "--out", tmp_path)
     baseline = load_baseline(tmp_path / "autoencoderkl")
     with torch.inference_mode():
-        rebuilt = baseline.reconstruct(Store.open(folder).zscored([0]))
+        rebuilt = baseline.reconstruct(Store.open(balls).zscored([0]))
     assert rebuilt.shape == (1, 1, *MODEL_SHAPE) and rebuilt.std() > 0

@@ -1,1 +1,1 @@
-"""Quality, one file a table: ``python -m training.evaluate.<table> --store HELD_OUT --checkpoint FOLDER``."""
+"""The report: every table of the paper on held-out scans, on real scans, and the edits of one scan."""

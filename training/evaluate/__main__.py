@@ -2,7 +2,9 @@
 
     python -m training.evaluate all --checkpoint small --store HELD_OUT -o report/
     python -m training.evaluate all --store HELD_OUT -o report/ --only longitudinal
+    python -m training.evaluate all --manifest COHORTS.tsv -o report/
     python -m training.evaluate real --data FOLDER -o real/
+    python -m training.evaluate scan SCAN.nii.gz -o scan/
 
 Writes report.html (one file, pictures inside), report.md, tables/*.tsv and pictures/*.png. A table that is finished
 for this checkpoint, data and settings is not computed again. --quick makes every table in a minute: a trial of the
@@ -26,13 +28,24 @@ from braing3n_core.loading import Parts
 from braing3n_core.schema import nearest
 
 from ..latents import LatentSet
+from ..manifest.split import SPLITS
 from ..store import Store
 from .features import TorchScriptFeatures
 from .page import write_report
+from .public_encoders import KINDS, PublicEncoder
+from .reconstructors import open_reconstructor
+from .scans import RealScans
 from .study import QUICK, Settings, Study
 from .table import Table, load_table, save_table
 from .tables import TABLES
 
+NUMBERS = {
+    "scans": "first scans of the store to use", "samples": "generated brains an arm (64)",
+    "steps": "of the sampler (25)", "fidelity": "scans of a contrast in the fidelity table (100)",
+    "pairs": "pairs of visits (100)", "volumes": "reconstructed volumes (60)", "edits": "edited scans a row (24)",
+    "cnn_epochs": "of the small CNN (30)", "bridge_steps": "of the bridge (100)", "seed": "of all noise (0)",
+}
+"""Settings that the command line can change."""
 LABEL = "held-out digital phantoms (synthetic anatomy, training.phantom)"
 
 
@@ -44,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from .real import run
 
             path = run(options.data, options.out, options.checkpoint, options.device, options.quick)
+        elif options.command == "scan":
+            from .one_scan import run as run_scan
+
+            path = run_scan(options.scan, options.out, options.checkpoint, options.device)
         else:
             path = run_all(study_of(options), tuple(options.only or TABLES), _command(options))
     except BrainG3NError as error:
@@ -62,12 +79,12 @@ def run_all(study: Study, names: Sequence[str], command: str) -> Path:
                 f"{nearest(name, list(TABLES))}Tables: {', '.join(TABLES)}.",
             )
     for number, name in enumerate(names):
-        if load_table(study.out, name, study.fingerprint) is not None:
+        if load_table(study.out, name, study.fingerprint_of(name)) is not None:
             print(f"[{number + 1}/{len(names)}] {name}: finished before", file=sys.stderr, flush=True)
             continue
         print(f"[{number + 1}/{len(names)}] {name}", file=sys.stderr, flush=True)
         begin = time.monotonic()
-        save_table(study.out, TABLES[name](study), study.fingerprint)
+        save_table(study.out, TABLES[name](study), study.fingerprint_of(name))
         print(f"  done after {(time.monotonic() - begin) / 60:.1f} min", file=sys.stderr, flush=True)
         _report(study, command)
     return _report(study, command)
@@ -76,16 +93,40 @@ def run_all(study: Study, names: Sequence[str], command: str) -> Path:
 def study_of(options: argparse.Namespace) -> Study:
     """The study of a command line. Raises BrainG3NError for what the caller can mend."""
     settings = QUICK if options.quick else Settings()
-    given = {k: v for k in ("scans", "samples", "fidelity", "pairs", "volumes", "edits", "seed")
-             if (v := getattr(options, k)) is not None}
+    given = {k: v for k in NUMBERS if (v := getattr(options, k)) is not None}
+    store, label = _scans(options)
+    device = options.device
+    return Study(
+        store, options.label or label, Inference(Parts(options.checkpoint, device)), options.out,
+        replace(settings, **given), _training(options.train_latents),
+        tuple(TorchScriptFeatures(path) for path in options.features),
+        None if options.bridge is None else Inference(Parts(options.bridge, device)),
+        tuple(PublicEncoder(*_named(text), device=device) for text in options.encoders),
+        tuple(open_reconstructor(folder, device) for folder in options.reconstructors),
+    )
+
+
+def _scans(options: argparse.Namespace) -> tuple[Store | RealScans, str]:
+    """The held-out scans and what they are. Raises BrainG3NError when there are none."""
+    if options.manifest is not None:
+        from .cohort import of_manifest
+
+        return of_manifest(options.manifest, options.split, options.store, options.out / "store")
+    if not options.store:
+        raise RequestError("evaluate.store", "No scans to evaluate on.", "Give --store or --manifest.")
     store = Store.open(*options.store)
     if not len(store):
         raise RequestError("evaluate.store", f"The store {options.store[0]} is empty.", "Build it again.")
-    return Study(
-        store, options.label, Inference(Parts(options.checkpoint, options.device)), options.out,
-        replace(settings, **given), _training(options.train_latents),
-        tuple(TorchScriptFeatures(path) for path in options.features),
-    )
+    return store, LABEL
+
+
+def _named(text: str) -> tuple[str, Path]:
+    kind, separator, path = text.partition("=")
+    if not separator:
+        raise RequestError(
+            "evaluate.encoder", f"{text!r} names no file.", "Give KIND=FILE, such as brainiac=BrainIAC.ckpt.",
+        )
+    return kind.lower(), Path(path)
 
 
 def _training(folders: Sequence[Path]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -98,7 +139,7 @@ def _training(folders: Sequence[Path]) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _report(study: Study, command: str) -> Path:
-    tables = [t for t in (load_table(study.out, name, study.fingerprint) for name in TABLES) if t is not None]
+    tables = [t for t in (load_table(study.out, name, study.fingerprint_of(name)) for name in TABLES) if t is not None]
     return write_report(study.out, "BrainG3N: evaluation", _facts(study, command), _numbered(tables))
 
 
@@ -118,38 +159,52 @@ def _numbered(tables: Sequence[Table]) -> list[Table]:
 
 def _command(options: argparse.Namespace) -> str:
     """The command again, with folders by their names alone: a report does not know the machine it was made on."""
+    def named(option: str, paths: Sequence[Path]) -> list[str]:
+        return [f"--{option} {' '.join(p.name for p in paths)}"] if paths else []
+
     words = ["python -m training.evaluate all", f"--checkpoint {Path(options.checkpoint).name}",
-             *(f"--store {p.name}" for p in options.store),
-             *(f"--train-latents {p.name}" for p in options.train_latents)]
-    words += [f"--{k} {v}" for k in ("scans", "samples", "fidelity", "pairs", "volumes", "edits", "seed")
-              if (v := getattr(options, k)) is not None]
+             *named("manifest", [options.manifest] if options.manifest else []), *named("store", options.store),
+             *named("train-latents", options.train_latents), *named("features", options.features),
+             *named("bridge", [options.bridge] if options.bridge else []),
+             *named("reconstructors", options.reconstructors)]
+    words += [f"--encoders {' '.join(f'{k}={p.name}' for k, p in map(_named, options.encoders))}"] \
+        if options.encoders else []
+    words += [f"--{k.replace('_', '-')} {v}" for k in NUMBERS if (v := getattr(options, k)) is not None]
     return " ".join([*words, *(["--quick"] if options.quick else [])])
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line of both commands."""
+    """The command line."""
     top = argparse.ArgumentParser(
         prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = top.add_subparsers(dest="command", required=True)
     every = commands.add_parser("all", help="the tables of the paper on a held-out store")
-    every.add_argument("--store", "--manifest", type=Path, required=True, nargs="+", metavar="STORE",
-                       help="held-out training store (training.build_store); several are used as one")
+    every.add_argument("--store", type=Path, default=[], nargs="+", metavar="STORE",
+                       help="held-out store (training.build_store, training.prepare); several are used as one")
+    every.add_argument("--manifest", type=Path, metavar="TSV",
+                       help="cohort manifest (training.manifest): its --split alone is used, from --store, or "
+                            "preprocessed into OUT/store")
+    every.add_argument("--split", default="test", choices=SPLITS, help="side of the manifest (default: test)")
     every.add_argument("--only", nargs="+", metavar="TABLE", help=f"these alone: {', '.join(TABLES)}")
-    every.add_argument("--label", default=LABEL, help="what the store's scans are, in words, for every table")
+    every.add_argument("--label", help="what the scans are, in words, for every table")
     every.add_argument("--train-latents", type=Path, nargs="+", default=[], metavar="SET",
                        help="latent sets that the generator learnt from, for the memorisation audit")
     every.add_argument("--features", type=Path, nargs="+", default=[], metavar="FILE",
                        help="TorchScript networks of 2D images, as further features of the fidelity table")
-    for name, what in (
-        ("scans", "first scans of the store to use"), ("samples", "generated brains an arm (64)"),
-        ("fidelity", "scans of a contrast in the fidelity table (100)"), ("pairs", "pairs of visits (100)"),
-        ("volumes", "reconstructed volumes (60)"), ("edits", "edited scans a row (24)"), ("seed", "of all noise (0)"),
-    ):
-        every.add_argument(f"--{name}", type=int, help=what)
+    every.add_argument("--bridge", type=Path, metavar="RUN",
+                       help="folder with a forecaster of the preset bridge, beside the checkpoint's own")
+    every.add_argument("--encoders", nargs="+", default=[], metavar="KIND=FILE",
+                       help=f"weights of published encoders that you have: {', '.join(KINDS)}")
+    every.add_argument("--reconstructors", type=Path, nargs="+", default=[], metavar="FOLDER",
+                       help="further tokenizers (with their encoder) or AutoencoderKL, as rows of the bottleneck table")
+    for name, what in NUMBERS.items():
+        every.add_argument(f"--{name.replace('_', '-')}", type=int, help=what)
     real = commands.add_parser("real", help="what needs no training label, on real scans")
     real.add_argument("--data", type=Path, required=True, help="folder of real MRI (CONTRIBUTING.md, Tests)")
-    for command in (every, real):
+    one = commands.add_parser("scan", help="edits and forecasts of one scan: identity, growth, place, seams")
+    one.add_argument("scan", type=Path, help="a T1, NIfTI or NRRD")
+    for command in (every, real, one):
         command.add_argument("--checkpoint", default="small", help="checkpoint set (default: the embedded one)")
         command.add_argument("-o", "--out", type=Path, required=True, help="folder of the report")
         command.add_argument("--device", default="auto")

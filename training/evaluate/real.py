@@ -19,9 +19,9 @@ from braing3n_core.schema import CounterfactualRequest, ForecastRequest
 
 from .figures import Panel, three_planes
 from .metrics.crossval import FOLDS, in_span, predict_classes, predict_numbers, subject_folds
+from .metrics.images import volume_metrics
 from .metrics.scores import Estimate, auc, bootstrap, correlation, mean_absolute_error
 from .page import write_report
-from .reconstruction import volume_metrics
 from .scans import CC0, HEADS, MS, MS_DAYS, TUMOUR, Scan, find, prepare, preprocess
 from .study import QUICK, Settings, Study
 from .table import Cell, Picture, Table, load_table, rows_of, save_table

@@ -23,14 +23,18 @@ import torch
 
 from braing3n_core.generation.flow import DEFAULT_SHIFT
 from braing3n_core.generation.guidance import Contrast, Guidance, guide
-from braing3n_core.generation.sampling import integrate, noise, time_grid
+from braing3n_core.generation.sampling import integrate, micro_batches, noise, time_grid
 from braing3n_core.inference import Inference
 
 from ..store import Record, Store
 from .features import Features
+from .public_encoders import PublicEncoder
 from .readers import Reader, fit_reader
+from .reconstructors import Reconstructor
 from .scans import RealScans
 
+DRAWN_TOGETHER = 4
+"""Samples in one call of the network: more are no faster on a processor, and take memory."""
 CONDITIONS = ("disease", "sex", "age_years", "modality", "site", "idh1")
 
 
@@ -52,15 +56,17 @@ class Settings:
     pairs: int = 100
     forecast_samples: int = 8
     forecast_steps: int = 6
+    bridge_steps: int = 100
     edits: int = 24
     edit_steps: int = 12
+    cnn_epochs: int = 30
     bootstrap: int = 1000
     seed: int = 0
 
 
 QUICK = Settings(
     samples=3, steps=2, sweep=(1.0, 2.0), volumes=2, fidelity=4, contrasts=("T1", "FLAIR"), halves=2, pairs=4,
-    forecast_samples=2, forecast_steps=2, edits=2, edit_steps=2, bootstrap=40,
+    forecast_samples=2, forecast_steps=2, bridge_steps=2, edits=2, edit_steps=2, cnn_epochs=1, bootstrap=40,
 )
 """Every table whole, no number worth reading: for continuous integration."""
 
@@ -68,7 +74,9 @@ QUICK = Settings(
 @dataclass(frozen=True, eq=False)
 class Study:
     """store: held-out scans; label: what they are, in words; out: the report's folder; training: latents that the
-    generator learnt from (n,N*C) with their subjects, for the memorisation audit; extractors: of the fidelity table.
+    generator learnt from (n,N*C) with their subjects, for the memorisation audit; extractors: of the fidelity table;
+    bridge: a forecaster of the paper's kind, beside the checkpoint's own; encoders: published ones with the user's
+    weights; reconstructors: further rows of the reconstruction table.
     """
 
     store: Store | RealScans
@@ -78,6 +86,9 @@ class Study:
     settings: Settings = field(default_factory=Settings)
     training: tuple[np.ndarray, np.ndarray] | None = None
     extractors: tuple[Features, ...] = ()
+    bridge: Inference | None = None
+    encoders: tuple[PublicEncoder, ...] = ()
+    reconstructors: tuple[Reconstructor, ...] = ()
 
     @property
     def pictures(self) -> Path:
@@ -85,13 +96,19 @@ class Study:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What a finished table must have been computed from to be kept."""
+        """What every finished table must have been computed from to be kept."""
         held = hashlib.sha256(json.dumps(self.store.records, sort_keys=True).encode()).hexdigest()[:16]
-        trained = None if self.training is None else len(self.training[0])
-        return {
-            "checkpoint": self.ids, "records": held, "label": self.label, "settings": asdict(self.settings),
-            "training": trained, "extractors": [e.name for e in self.extractors],
+        return {"checkpoint": self.ids, "records": held, "label": self.label, "settings": asdict(self.settings)}
+
+    def fingerprint_of(self, table: str) -> dict[str, Any]:
+        """The same with what this table alone is computed from besides."""
+        beside: dict[str, Any] = {
+            "memorisation": None if self.training is None else len(self.training[0]),
+            "fidelity": [e.name for e in self.extractors], "encoders": [e.source for e in self.encoders],
+            "bottleneck": [r.id for r in self.reconstructors],
+            "longitudinal": None if self.bridge is None else self.bridge.parts.checkpoint("forecaster").id,
         }
+        return {**self.fingerprint, "beside": beside.get(table)}
 
     @cached_property
     def ids(self) -> dict[str, str]:
@@ -121,8 +138,11 @@ class Study:
         return np.flatnonzero(keep)
 
     def first_visits(self, modality: str = "T1") -> np.ndarray:
-        """One row a subject."""
-        return self.where(modality=modality, visit=0)
+        """One row a subject: the earliest visit that has the contrast."""
+        first: dict[str, int] = {}
+        for i in sorted(self.where(modality=modality), key=lambda i: (visit_order(self.records[i]["visit"]), i)):
+            first.setdefault(str(self.records[i]["subject"]), int(i))
+        return np.array(sorted(first.values()), int)
 
     def column(self, path: str) -> np.ndarray:
         """A label of every record (n,), dotted for nested ones; None where it is missing."""
@@ -175,22 +195,23 @@ class Study:
         if not path.is_file():
             ticker = Ticker("generating", len(rows))
             made = []
-            for i, row in enumerate(conditions):
-                made.append(self._draw(row, scale, null, first + i))
-                ticker(i + 1)
-            save_arrays(path, latents=np.stack(made).astype(np.float16))
+            for batch in micro_batches(len(rows), DRAWN_TOGETHER):
+                made.append(self._draw(conditions[batch], scale, null, first + batch.start))
+                ticker(batch.stop)
+            save_arrays(path, latents=np.concatenate(made).astype(np.float16))
         with np.load(path) as found:
             return found["latents"].astype(np.float32)
 
     @torch.inference_mode()
-    def _draw(self, row: Record, scale: float, null: Sequence[str], index: int) -> np.ndarray:
+    def _draw(self, rows: Sequence[Record], scale: float, null: Sequence[str], first: int) -> np.ndarray:
         spec = self.inference.parts.dit.spec
-        given = self.inference.conditions("dit", [{k: row[k] for k in spec.names}])
+        given = self.inference.conditions("dit", [{k: row[k] for k in spec.names} for row in rows])
         given = given.null(null) if null else given
         velocity = guide(self.inference.velocity("dit"), given, [Contrast(given.null(), Guidance(scale))])
-        start = noise(self.latents.shape[1:], self.settings.seed, index)[None].to(self.inference.device)
-        end = integrate(velocity, start, time_grid(self.settings.steps, DEFAULT_SHIFT), "ab2")
-        return end[0].cpu().numpy()
+        shape = (1200, self.inference.parts.dit.config.channels)
+        start = torch.stack([noise(shape, self.settings.seed, first + i) for i in range(len(rows))])
+        end = integrate(velocity, start.to(self.inference.device), time_grid(self.settings.steps, DEFAULT_SHIFT), "ab2")
+        return end.cpu().numpy()
 
     def reader(self, task: str, rows: np.ndarray, classes: Sequence[str] = ()) -> Reader | None:
         """A held-out probe of ``task`` fitted on the real scans ``rows``; None where they do not carry it.
@@ -220,6 +241,12 @@ def follow(record: Record, path: str) -> Any:
     for key in path.split("."):
         value = value.get(key) if isinstance(value, dict) else None
     return value
+
+
+def visit_order(visit: Any) -> tuple[float, str]:
+    """Visits in their order, whether they are counted (0, 1), numbered (ses-2, M06) or named."""
+    digits = "".join(c for c in str(visit) if c.isdigit())
+    return float(digits) if digits else 0.0, str(visit)
 
 
 class Ticker:

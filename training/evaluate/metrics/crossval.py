@@ -21,7 +21,11 @@ Folds = list[tuple[np.ndarray, np.ndarray]]
 
 def in_span(features: np.ndarray) -> np.ndarray:
     """The scans (n,F) as (n,r) with the same distances, mean squared norm 1, r at most n."""
-    gram = Design.of(np.asarray(features, np.float32)).gram
+    return span_of(Design.of(np.asarray(features, np.float32)).gram)
+
+
+def span_of(gram: np.ndarray) -> np.ndarray:
+    """:func:`in_span` of scans whose centred Gram matrix (n,n) is known."""
     values, vectors = np.linalg.eigh(gram)
     kept = values > max(float(values[-1]), 1e-12) * 1e-9
     scale = max(float(np.trace(gram)) / len(gram), 1e-12)
@@ -104,7 +108,7 @@ def _logistic(
     if len(np.unique(labels[fit])) < 2:
         shares[:, classes.index(str(labels[fit][0]))] = 1
         return shares
-    model = LogisticRegression(C=inverse, max_iter=1000, tol=1e-4).fit(features[fit], labels[fit])
+    model = LogisticRegression(C=inverse, max_iter=1000, tol=1e-3).fit(features[fit], labels[fit])
     columns = [classes.index(str(name)) for name in model.classes_]
     shares[:, columns] = model.predict_proba(features[test])
     return shares

@@ -53,6 +53,16 @@ def balanced_accuracy(labels: np.ndarray, named: np.ndarray) -> float:
     return float(np.mean([(named[labels == name] == name).mean() for name in np.unique(labels)]))
 
 
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error: mean over scans of |confidence - share that is right| in bins of equal width.
+
+    confidence: probability of the named class (n,); right: bool (n,).
+    """
+    place = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
+    gaps = [abs(float((confidence[place == k] - right[place == k]).sum())) for k in np.unique(place)]
+    return float(sum(gaps) / len(place))
+
+
 def mean_absolute_error(truth: np.ndarray, predicted: np.ndarray) -> float:
     """In the unit of the truth."""
     return float(np.abs(np.asarray(predicted) - truth).mean())

@@ -6,10 +6,23 @@ from collections.abc import Callable
 
 from ..study import Study
 from ..table import Table
-from . import bottleneck, control, counterfactual, fidelity, longitudinal, memorisation, probing, sweep
+from . import (
+    bottleneck,
+    control,
+    counterfactual,
+    encoders,
+    fidelity,
+    longitudinal,
+    memorisation,
+    probing,
+    shipped,
+    sweep,
+)
 
 TABLES: dict[str, Callable[[Study], Table]] = {
     "probing": probing.compute,
+    "encoders": encoders.compute,
+    "shipped": shipped.compute,
     "bottleneck": bottleneck.compute,
     "controllability": control.compute,
     "guidance": sweep.compute,

@@ -6,12 +6,17 @@ ratio. Legend: n pairs of visits, S samples, N tokens, C latent channels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from braing3n_core.generation.forecast import ForecastOptions, change_scale, forecast
+from braing3n_core.calibration import Calibration
+from braing3n_core.errors import RequestError
+from braing3n_core.generation.forecast import BRIDGE, ForecastOptions, change_scale, forecast, forecast_bridge
+from braing3n_core.inference import Inference
+from braing3n_core.models.conditions import ConditionBatch
 
 from ...train_forecaster import visit_pairs
 from ..figures import Panel, Series, chart, three_planes
@@ -22,9 +27,11 @@ from ..table import HERE, NOT_RUN, PATIENTS, Cell, Picture, Table, rows_of
 
 COLUMNS = (
     "forecast", "reading", "pairs", "slope over horizon, over the real one", "slope on the change, over the real one",
-    "r with the change", "delta-RMAE", "coverage: samples' 90 %", "coverage: calibrated 90 %", "row of",
+    "r with the change", "delta-RMAE", "coverage: samples' 90 %", "coverage: conformal 90 %", "row of",
 )
 READINGS = {"ventricle_volume": ("truth.ventricles_ml", "ventricle volume (ml)"), "age": ("", "brain age (years)")}
+OURS, CALIBRATED = "flow of change", "flow of change, calibrated"
+THE_BRIDGE = "the paper's bridge"
 HORIZONS_YEARS = (1.0, 2.0, 5.0, 10.0)
 
 
@@ -40,11 +47,13 @@ class Pairs:
 @dataclass(frozen=True, eq=False)
 class Read:
     """One reading of every pair: truth (n,) of the change (the real follow-up's reading where no truth is known), real
-    (n,), the reading of the real follow-up, and forecasts by name (n,S)."""
+    (n,), the reading of the real follow-up, and forecasts by name (n,S). widened: by name, the calibrated factor on the
+    samples' interval where the checkpoint has one."""
 
     truth: np.ndarray
     real: np.ndarray
     forecasts: dict[str, np.ndarray]
+    widened: dict[str, float]
 
 
 def compute(study: Study) -> Table:
@@ -78,8 +87,9 @@ def _notes(study: Study) -> tuple[str, ...]:
         "follow-ups.",
         "delta-RMAE: summed error of the change over the summed size of the true change; copying the baseline scores "
         "1. The truth against itself scores slope 1, r 1, 0 and full coverage.",
-        "Coverage: share of true changes inside the 5th to 95th percentile of the samples; calibrated: inside the "
-        "half-width that the other subjects' residuals ask for.",
+        "Coverage: share of true changes inside the 5th to 95th percentile of the samples (of the calibrated forecast: "
+        "widened by the checkpoint's factor, which was fitted on validation subjects); conformal: inside the "
+        "half-width that the residuals of the other evaluated subjects ask for.",
         f"{study.settings.forecast_samples} samples of {study.settings.forecast_steps} steps; brackets are 95 % "
         "intervals by a bootstrap over subjects.",
     )
@@ -96,19 +106,26 @@ def forward_pairs(study: Study) -> Pairs:
 
 def predict(
     study: Study, baseline: np.ndarray, record: dict[str, object], horizons_years: list[float], samples: int,
-    gain: float = 1.0,
+    run: Inference | None = None,
 ) -> np.ndarray:
-    """Latents (H,S,N,C) of one scan at each horizon, as the product makes them."""
-    run = study.inference
+    """Latents (H,S,N,C) of one scan at each horizon, raw, as the product makes them. run: another forecaster's.
+
+    The paper's bridge is told by its lack of context; it takes its own steps and has one sample.
+    """
+    run = run or study.inference
     spec = run.parts.forecaster.spec
     given = {k: record.get(k) for k in spec.names}
     start = run.latents_tensor(np.asarray(baseline, np.float32))
-    options = ForecastOptions(samples, study.settings.forecast_steps, study.settings.seed, gain=gain)
+
+    def at(years: Sequence[float]) -> ConditionBatch:
+        return run.conditions("forecaster", [{**given, "horizon_years": h} for h in years])
+
     with torch.inference_mode():
-        return forecast(
-            run.velocity("forecaster", start), start, horizons_years,
-            lambda years: run.conditions("forecaster", [{**given, "horizon_years": h} for h in years]), options,
-        ).cpu().numpy()
+        if not run.reads_baseline("forecaster"):
+            options = replace(BRIDGE, num_steps=study.settings.bridge_steps)
+            return forecast_bridge(run.velocity("forecaster"), start, horizons_years, at, options).cpu().numpy()
+        options = ForecastOptions(samples, study.settings.forecast_steps, study.settings.seed)
+        return forecast(run.velocity("forecaster", start), start, horizons_years, at, options).cpu().numpy()
 
 
 def _linear(study: Study, baseline: np.ndarray, record: dict[str, object], horizon_years: float) -> np.ndarray | None:
@@ -128,14 +145,20 @@ def _forecasts(study: Study, pairs: Pairs) -> dict[str, np.ndarray]:
     """Latents (n,S,N,C) float16 by kind of forecast, kept between runs."""
     key = [study.ids["forecaster"], study.fingerprint["records"], pairs.before.tolist(), pairs.after.tolist(),
            study.settings.forecast_samples, study.settings.forecast_steps, study.settings.seed]
+    bridge = _bridge(study)
+    if bridge is not None:
+        key += [bridge.parts.checkpoint("forecaster").id, study.settings.bridge_steps]
     path = study.cache_path("forecasts", key)
+    own = OURS if study.inference.reads_baseline("forecaster") else THE_BRIDGE
     if not path.is_file():
         ticker = Ticker("forecasting", len(pairs.before))
-        made: dict[str, list[np.ndarray]] = {"flow of change": [], "linear regression": []}
+        made: dict[str, list[np.ndarray]] = {own: [], "linear regression": [], THE_BRIDGE: []}
         for done, (i, h) in enumerate(zip(pairs.before, pairs.horizon_years, strict=True)):
             scan, record = study.latents[i], study.records[i]
             flow = predict(study, scan, record, [float(h)], study.settings.forecast_samples)[0]
-            made["flow of change"].append(flow.astype(np.float16))
+            made[own].append(flow.astype(np.float16))
+            if bridge is not None:
+                made[THE_BRIDGE].append(predict(study, scan, record, [float(h)], 1, bridge)[0].astype(np.float16))
             line = _linear(study, scan, record, float(h))
             if line is not None:
                 made["linear regression"].append(line.astype(np.float16))
@@ -158,10 +181,26 @@ def _read(study: Study, pairs: Pairs, samples: dict[str, np.ndarray], task: str,
     has_truth = bool(known) and all(v is not None for side in known for v in side)
     change = np.array(known[1], float) - np.array(known[0], float) if has_truth else real
     found = {name: score(latents) - before[:, None] for name, latents in samples.items()}
-    gain = float(study.inference.parts.checkpoint("forecaster").metrics.get("gain", 1.0))
-    if gain != 1:
-        found["flow of change, calibrated"] = gain * found["flow of change"]
-    return Read(change, real, {**found, "copy of the baseline": np.zeros((len(before), 1))})
+    calibration = Calibration.of(study.inference.parts.checkpoint("forecaster").metrics)
+    widened: dict[str, float] = {}
+    if not calibration.is_raw and OURS in found:
+        found[CALIBRATED] = calibration.gain * found[OURS]
+        widened[CALIBRATED] = calibration.spread.get(task, 1.0)
+    return Read(change, real, {**found, "copy of the baseline": np.zeros((len(before), 1))}, widened)
+
+
+def _bridge(study: Study) -> Inference | None:
+    """The paper's forecaster beside ours, when one was given. Raises RequestError when it reads other latents."""
+    if study.bridge is None:
+        return None
+    parent = study.bridge.parts.checkpoint("forecaster").parents.get("tokenizer")
+    if parent != study.ids["tokenizer"]:
+        raise RequestError(
+            "evaluate.bridge",
+            f"The bridge was trained on latents of the tokenizer {parent}, not {study.ids['tokenizer']}.",
+            "Train it on the latents of this checkpoint (docs/training.md, preset).",
+        )
+    return study.bridge
 
 
 def _rows(study: Study, pairs: Pairs, read: Read, title: str, values: dict[str, float]) -> list[list[Cell]]:
@@ -184,14 +223,23 @@ def _rows(study: Study, pairs: Pairs, read: Read, title: str, values: dict[str, 
             return delta_rmae(read.truth[i], mean[i])
 
         width = cross_conformal(read.truth, mean, subjects)
-        spread = coverage(read.truth, *np.quantile(found, [0.05, 0.95], axis=1)) if found.shape[1] > 1 else None
+        spread = _coverage(read.truth, found, read.widened.get(name, 1.0)) if found.shape[1] > 1 else None
         calibrated = coverage(read.truth, mean - width, mean + width)
         estimates = [bootstrap(f, subjects, rounds) for f in (over_time, over_change, r, error)]
         for key, e in zip(("over time", "over change", "r", "delta-RMAE"), estimates, strict=True):
             values[f"{name}/{title}/{key}"] = e.value
         values[f"{name}/{title}/calibrated coverage"] = calibrated
+        if spread is not None:
+            values[f"{name}/{title}/coverage"] = spread
         cells.append([name, title, len(mean), *estimates, spread, calibrated, HERE])
     return cells
+
+
+def _coverage(truth: np.ndarray, samples: np.ndarray, factor: float) -> float:
+    """Of the 5th to 95th percentile of samples (n,S), its ends moved from the mean by ``factor``."""
+    centre = samples.mean(1)
+    low, high = (centre + factor * (end - centre) for end in np.quantile(samples, [0.05, 0.95], axis=1))
+    return coverage(truth, low, high)
 
 
 def _pictures(study: Study, pairs: Pairs, reads: dict[str, Read]) -> tuple[Picture, ...]:

@@ -11,9 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...phantom.ceiling import VOLUMES, age_ceiling
+from ...fit_linear import Design, centred_gram
+from ...manifest.labels import REGRESSION
+from ...manifest.labels import TASKS as COLUMN_OF
 from ..figures import bars
-from ..metrics.crossval import FOLDS, Folds, in_span, predict_classes, predict_numbers, site_folds, subject_folds
+from ..metrics.crossval import (
+    FOLDS,
+    Folds,
+    in_span,
+    predict_classes,
+    predict_numbers,
+    site_folds,
+    span_of,
+    subject_folds,
+)
 from ..metrics.scores import Estimate, bootstrap, macro_auc, mean_absolute_error, r2
 from ..study import Study, Ticker
 from ..table import Cell, Picture, Table, rows_of
@@ -33,22 +44,30 @@ class Task:
     paper: str
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A slice of one task: rows of the study (n,) with their labels (n,), and the readings' Gram matrices (n,n)."""
+
+    name: str
+    rows: np.ndarray
+    pooled: bool
+    labels: np.ndarray
+    grams: dict[str, np.ndarray]
+
+
 CLASSES, NUMBER = "classification", "regression"
-TASKS = (
-    Task("disease", "disease", CLASSES, ".948-.997 (8-way)"), Task("sex", "sex", CLASSES, ".967"),
-    Task("modality", "modality", CLASSES, "1.000"), Task("site", "site", CLASSES, ".998 (19-way)"),
-    Task("field strength", "field_strength", CLASSES, ".986"), Task("handedness", "handedness", CLASSES, ".640"),
-    Task("ethnicity", "ethnicity", CLASSES, ".860"), Task("APOE e4", "apoe4", CLASSES, ".655"),
-    Task("APOE genotype", "apoe", CLASSES, ".600 (3-way)"), Task("race", "race", CLASSES, ".913"),
-    Task("scanner vendor", "vendor", CLASSES, ".993"), Task("IDH1", "idh1", CLASSES, ".937"),
-    Task("MGMT", "mgmt", CLASSES, ".656"), Task("tumour grade", "grade", CLASSES, ".959 (3-way)"),
-    Task("CDR staging", "cdr_stage", CLASSES, ".761 (5-way)"),
-    Task("age", "age_years", NUMBER, "R2 .954, MAE 4.43 (T1)"),
-    Task("MMSE", "mmse", NUMBER, "R2 .427, MAE 1.91"), Task("CDR", "cdr", NUMBER, "R2 .316"),
-    Task("MoCA", "moca", NUMBER, "R2 .285"), Task("education", "education_years", NUMBER, "R2 .455"),
-    Task("GDS", "gds", NUMBER, "R2 <= 0"), Task("UPDRS-III", "updrs3", NUMBER, "R2 <= 0"),
-    Task("SCOPA", "scopa", NUMBER, "R2 .177"),
+PAPER = (
+    ("disease", "disease", ".948-.997 (8-way)"), ("sex", "sex", ".967"), ("modality", "modality", "1.000"),
+    ("site", "site", ".998 (19-way)"), ("field strength", "field_strength", ".986"),
+    ("handedness", "handedness", ".640"), ("ethnicity", "ethnicity", ".860"), ("APOE e4", "apoe_e4", ".655"),
+    ("APOE genotype", "apoe_genotype", ".600 (3-way)"), ("race", "race", ".913"), ("scanner vendor", "vendor", ".993"),
+    ("IDH1", "idh1", ".937"), ("MGMT", "mgmt", ".656"), ("tumour grade", "grade", ".959 (3-way)"),
+    ("CDR staging", "cdr_stage", ".761 (5-way)"), ("age", "age", "R2 .954, MAE 4.43 (T1)"),
+    ("MMSE", "mmse", "R2 .427, MAE 1.91"), ("CDR", "cdr", "R2 .316"), ("MoCA", "moca", "R2 .285"),
+    ("education", "education", "R2 .455"), ("GDS", "gds", "R2 <= 0"), ("UPDRS-III", "updrs3", "R2 <= 0"),
+    ("SCOPA", "scopa", "R2 .177"),
 )
+TASKS = tuple(Task(name, COLUMN_OF[key], NUMBER if key in REGRESSION else CLASSES, paper) for name, key, paper in PAPER)
 COLUMNS = (
     "task", "slice", "metric", "scans/subjects", "mean token", "flattened latents", "latents, leave site out",
     "confounds alone", "shipped probe", "paper (patients)",
@@ -60,11 +79,12 @@ def compute(study: Study) -> Table:
     cells: list[list[Cell]] = []
     values: dict[str, float] = {}
     ticker = Ticker("probing", len(TASKS))
+    grams = {"mean token": Design.of(study.embeddings).gram,
+             "flattened latents": Design.of(study.latents.reshape(len(study.latents), -1)).gram}
     for done, task in enumerate(TASKS):
-        found = list(_task(study, task, values))
+        found = list(_task(study, grams, task, values))
         cells += found or [[task.name, "all", *_metric(task), None, NO_DATA, NO_DATA, None, None, None, task.paper]]
         ticker(done + 1)
-    cells += _ceiling(study)
     return Table(
         "probing", "Probing panel (paper, Table 1)", study.label, COLUMNS, rows_of(cells), _notes(),
         _picture(study, values), values,
@@ -87,20 +107,23 @@ def _metric(task: Task) -> list[Cell]:
     return ["AUC" if task.kind == CLASSES else "R2"]
 
 
-def _task(study: Study, task: Task, values: dict[str, float]) -> Iterator[list[Cell]]:
+def _task(
+    study: Study, grams: dict[str, np.ndarray], task: Task, values: dict[str, float]
+) -> Iterator[list[Cell]]:
     """The rows of one task, one a slice that carries it."""
     labels = study.column(task.label)
     for name, rows, pooled in _slices(study, labels):
         chosen = labels[rows]
         if task.kind == CLASSES:
-            rows = rows[_frequent(chosen.astype(str), study.subjects[rows])]
+            rows = rows[frequent(chosen.astype(str), study.subjects[rows])]
             chosen = labels[rows].astype(str)
         else:
             chosen = chosen.astype(float)
         subjects = study.subjects[rows]
         if len(np.unique(subjects)) < 2 * FOLDS or len(np.unique(chosen)) < 2:
             continue
-        yield _row(study, task, (name, rows, pooled), chosen, values)
+        part = Part(name, rows, pooled, chosen, {k: g[np.ix_(rows, rows)] for k, g in grams.items()})
+        yield _row(study, task, part, values)
 
 
 def _slices(study: Study, labels: np.ndarray) -> Iterator[tuple[str, np.ndarray, bool]]:
@@ -112,37 +135,34 @@ def _slices(study: Study, labels: np.ndarray) -> Iterator[tuple[str, np.ndarray,
     yield "patient-pooled", np.flatnonzero(known), True
 
 
-def _frequent(labels: np.ndarray, subjects: np.ndarray) -> np.ndarray:
+def frequent(labels: np.ndarray, subjects: np.ndarray) -> np.ndarray:
     """Rows whose class has a subject for every fold."""
     enough = [c for c in np.unique(labels) if len(np.unique(subjects[labels == c])) >= FOLDS]
     return np.isin(labels, enough)
 
 
-def _row(
-    study: Study, task: Task, part: tuple[str, np.ndarray, bool], labels: np.ndarray, values: dict[str, float]
-) -> list[Cell]:
-    name, rows, pooled = part
-    features = {
-        "mean token": study.embeddings[rows],
-        "flattened latents": study.latents[rows].reshape(len(rows), -1),
-        "confounds": _confounds(study, rows, task.label),
-    }
-    subjects, sites = study.subjects[rows], study.column("site")[rows].astype(str)
-    if pooled:
-        features, labels, subjects, sites = _pool(features, labels, subjects, sites)
-        if len(labels) == len(rows):
-            return [task.name, name, *_metric(task), f"{len(rows)}/{len(rows)}", "as all", "as all", None, None, None,
-                    task.paper]
+def _row(study: Study, task: Task, part: Part, values: dict[str, float]) -> list[Cell]:
+    rows, labels, subjects = part.rows, part.labels, study.subjects[part.rows]
+    confounds, sites = _confounds(study, rows, task.label), study.column("site")[rows].astype(str)
+    grams = part.grams
+    if part.pooled:
+        mean, first = _pooling(labels, subjects)
+        if len(first) == len(rows):
+            return [task.name, part.name, *_metric(task), f"{len(rows)}/{len(rows)}", "as all", "as all", None, None,
+                    None, task.paper]
+        grams = {k: mean @ g @ mean.T for k, g in grams.items()}
+        confounds, subjects, sites = mean @ confounds, subjects[first], sites[first]
+        labels = labels[first] if task.kind == CLASSES else mean @ labels
     folds = subject_folds(subjects, labels if task.kind == CLASSES else None)
-    spans = {k: in_span(f) for k, f in features.items()}
+    spans = {k: span_of(centred_gram(g)) for k, g in grams.items()} | {"confounds": in_span(confounds)}
     scored = {k: _score(study, task, s, labels, subjects, folds) for k, s in spans.items()}
     for k, estimate in scored.items():
-        values[f"{task.name}/{name}/{k}"] = estimate.value
+        values[f"{task.name}/{part.name}/{k}"] = estimate.value
     left_out: Estimate | None = None
-    if task.label != "site" and len(np.unique(sites)) > 1 and not pooled:
+    if task.label != "site" and len(np.unique(sites)) > 1 and not part.pooled:
         left_out = _score(study, task, spans["flattened latents"], labels, subjects, site_folds(sites, subjects))
-    shipped = None if pooled else _shipped(study, task, rows, labels)
-    return [task.name, name, *_metric(task), f"{len(labels)}/{len(np.unique(subjects))}", scored["mean token"],
+    shipped = None if part.pooled else _shipped(study, task, rows, labels)
+    return [task.name, part.name, *_metric(task), f"{len(labels)}/{len(np.unique(subjects))}", scored["mean token"],
             scored["flattened latents"], left_out, scored["confounds"], shipped, task.paper]
 
 
@@ -162,18 +182,12 @@ def _score(
     return bootstrap(lambda i: r2(labels[i], predicted[i]), subjects, study.settings.bootstrap)
 
 
-def _pool(
-    features: dict[str, np.ndarray], labels: np.ndarray, subjects: np.ndarray, sites: np.ndarray
-) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
-    """One row a subject and label: features are averaged, so that a number is that of the subject's first scan."""
+def _pooling(labels: np.ndarray, subjects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix (m,n) that averages scans to one row a subject and word (a number is averaged), and m first rows."""
     words = np.array([f"{s}\t{y}" for s, y in zip(subjects, labels, strict=True)])
     _, first, place = np.unique(words if labels.dtype.kind != "f" else subjects, return_index=True, return_inverse=True)
-
-    def mean(x: np.ndarray) -> np.ndarray:
-        return np.stack([x[place == k].mean(0) for k in range(len(first))])
-
-    labels = mean(labels) if labels.dtype.kind == "f" else labels[first]
-    return {k: mean(f) for k, f in features.items()}, labels, subjects[first], sites[first]
+    member = (place[None] == np.arange(len(first))[:, None]).astype(float)
+    return member / member.sum(1, keepdims=True), first
 
 
 def _confounds(study: Study, rows: np.ndarray, without: str) -> np.ndarray:
@@ -223,18 +237,6 @@ def _shipped(study: Study, task: Task, rows: np.ndarray, labels: np.ndarray) -> 
     if not kept.any():
         return None
     return f"{macro_auc(labels[kept], probe.probabilities(flat[kept]), probe.classes):.3g} (n {int(kept.sum())})"
-
-
-def _ceiling(study: Study) -> list[list[Cell]]:
-    """Age from the phantom's own true volumes: what nobody could beat from anatomy alone."""
-    rows = [i for i in study.first_visits() if all(k in (study.records[i].get("truth") or {}) for k in VOLUMES)]
-    if len(rows) < 4 * FOLDS:
-        return []
-    age = study.column("age_years")[rows].astype(float)
-    healthy = study.column("disease")[rows] == "HC"
-    found = age_ceiling([study.records[i]["truth"] for i in rows], age, healthy)
-    return [["age, ceiling", "T1", "MAE (y)", f"{len(rows)}/{len(rows)}", None,
-             f"{found.mae_years:.2f} from the true volumes", None, None, None, None]]
 
 
 def _picture(study: Study, values: dict[str, float]) -> tuple[Picture, ...]:
