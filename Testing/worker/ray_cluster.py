@@ -16,7 +16,7 @@ def main(port: int, arguments: dict[str, str]) -> None:
 
     from braing3n_core.worker.ray_app import app
 
-    own = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False, "object_store_memory": 2**27}
+    own = {"address": "local", "num_cpus": 2, "num_gpus": 0, "include_dashboard": False, "object_store_memory": 2**27}
     ray.init(**({} if "RAY_ADDRESS" in os.environ else own))  # type: ignore[arg-type]
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(app(arguments))
