@@ -64,13 +64,17 @@ class Run:
 
     def rollBack(self) -> None:
         """Take every node of this run out of the scene again."""
+        for node in self.named.values():  # first the items: one must not outlive its node
+            item = self.hierarchy.GetItemByDataNode(node)
+            if item:
+                self.hierarchy.RemoveItem(item, False, False)
+        if self.folder:
+            self.hierarchy.RemoveItem(self.folder, False, False)
         for node in reversed(self.nodes):
             if node is not None and self.scene.IsNodePresent(node):
                 self.scene.RemoveNode(node)
         self.nodes.clear()
         self.named.clear()
-        if self.folder:
-            self.hierarchy.RemoveItem(self.folder)
 
     def _makeFolder(self) -> int:
         parent = self.hierarchy.GetSceneItemID()

@@ -35,12 +35,14 @@ def timelineSteps(run: Run, images: list[Image], differences: list[Image], unit:
 def _browse(run: Run) -> None:
     """The browser that plays both sequences; the nodes made first are what it moves."""
     browser = run.add("vtkMRMLSequenceBrowserNode", run.name("browser"))
+    modifying = browser.StartModify()  # Slicer makes a node of its own for a sequence that it sees without one
     for sequence, proxy in (("sequence", "forecast"), ("sequence-difference", "difference")):
         browser.AddSynchronizedSequenceNodeID(run.named[sequence].GetID())
         browser.AddProxyNode(run.named[proxy], run.named[sequence], False)
         browser.SetSaveChanges(run.named[sequence], False)
     browser.SetPlaybackRateFps(2.0)
     browser.SetSelectedItemNumber(run.named["sequence"].GetNumberOfDataNodes() - 1)
+    browser.EndModify(modifying)
     run.keep("browser", browser, synthetic=True)
 
 
