@@ -25,9 +25,9 @@ def timelineSteps(run: Run, images: list[Image], differences: list[Image], unit:
     yield lambda: showAsDifference(run, run.named["difference"], limit, unit)
     yield lambda: _sequence(run, "sequence", run.name("over years"))
     yield lambda: _sequence(run, "sequence-difference", run.name("differences over years"))
-    for image in sorted([*images, _nothing(images[0])], key=years):
+    for image in sorted([*images, _today(images[0])], key=years):
         yield lambda i=image: _put(run, "sequence", "forecast", i)
-    for image in sorted([*differences, _nothing(differences[0])], key=years):
+    for image in sorted([*differences, _today(differences[0])], key=years):
         yield lambda i=image: _put(run, "sequence-difference", "difference", i)
     yield lambda: _browse(run)
 
@@ -42,8 +42,8 @@ def _browse(run: Run) -> None:
         browser.SetSaveChanges(run.named[sequence], False)
     browser.SetPlaybackRateFps(2.0)
     browser.SetSelectedItemNumber(run.named["sequence"].GetNumberOfDataNodes() - 1)
-    browser.EndModify(modifying)
     run.keep("browser", browser, synthetic=True)
+    browser.EndModify(modifying)
 
 
 def _sequence(run: Run, role: str, name: str):
@@ -60,11 +60,12 @@ def _put(run: Run, sequence: str, proxy: str, image: Image) -> None:
     carrier.SetName(f"{run.named[proxy].GetName()} {years(image):+g} years")
     for name in run.named[proxy].GetAttributeNames():  # what is shown takes over the attributes of what it shows
         carrier.SetAttribute(name, run.named[proxy].GetAttribute(name))
-    isBaseline = proxy == "forecast" and years(image) == BASELINE
-    if isBaseline and run.inputNode is not None:  # nothing was forecast for today: it is the scan itself
-        fillNode(carrier, slicer.util.arrayFromVolume(run.inputNode).astype(np.float32), image.affine)
-    else:
+    if years(image) != BASELINE:
         fillNode(carrier, image.array, image.affine)
+    elif proxy == "forecast" and run.inputNode is not None:  # nothing was forecast for today: it is the scan itself
+        fillNode(carrier, slicer.util.arrayFromVolume(run.inputNode), image.affine)
+    else:
+        fillNode(carrier, np.zeros(image.array.shape, np.int8), image.affine)
     run.named[sequence].SetDataNodeAtValue(carrier, f"{years(image):g}")
 
 
@@ -73,7 +74,7 @@ def years(image: Image) -> float:
     return image.output.horizon_years or BASELINE
 
 
-def _nothing(like: Image) -> Image:
-    """No change, at year zero."""
+def _today(like: Image) -> Image:
+    """The place of year zero, of which the engine makes no image."""
     output = Output(like.output.role, "", like.output.space, like.output.synthetic, BASELINE)
-    return Image(output, np.zeros_like(like.array), like.affine, like.limit)
+    return Image(output, like.array, like.affine, like.limit)
