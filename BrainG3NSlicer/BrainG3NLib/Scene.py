@@ -45,6 +45,7 @@ class Run:
         self.nodes.append(node)
         self.named[role] = node
         facts = self.result.provenance if facts is None else facts
+        modifying = node.StartModify()  # one event instead of one for each attribute
         node.SetAttribute(PREFIX + "Role", role)
         node.SetAttribute(PREFIX + "Synthetic", "true" if synthetic else "false")
         node.SetAttribute(PREFIX + "Verb", self.result.kind)
@@ -52,6 +53,7 @@ class Run:
         node.SetAttribute(PREFIX + "Provenance", json.dumps(_shareable(facts), default=str))
         if self.inputNode is not None:
             node.SetAttribute(PREFIX + "Input", self.inputNode.GetName())
+        node.EndModify(modifying)
         if not node.GetHideFromEditors():
             self.hierarchy.SetItemParent(self._item(node), self.folder)
         return node
@@ -64,13 +66,17 @@ class Run:
 
     def rollBack(self) -> None:
         """Take every node of this run out of the scene again."""
+        for node in self.named.values():  # first the items: one must not outlive its node
+            item = self.hierarchy.GetItemByDataNode(node)
+            if item:
+                self.hierarchy.RemoveItem(item, False, False)
+        if self.folder:
+            self.hierarchy.RemoveItem(self.folder, False, False)
         for node in reversed(self.nodes):
             if node is not None and self.scene.IsNodePresent(node):
                 self.scene.RemoveNode(node)
         self.nodes.clear()
         self.named.clear()
-        if self.folder:
-            self.hierarchy.RemoveItem(self.folder)
 
     def _makeFolder(self) -> int:
         parent = self.hierarchy.GetSceneItemID()
@@ -91,6 +97,7 @@ def addVolume(run: Run, role: str, name: str, image, synthetic: bool = True, fac
     fillNode(node, image.array, image.affine)
     display = _display(run, node)
     display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+    display.SetWindowLevelMinMax(0.0, image.limit)
     if image.output.space == "native" and run.inputNode is not None:
         node.SetAndObserveTransformNodeID(run.inputNode.GetTransformNodeID())
         copyWindow(run.inputNode, display)
@@ -162,6 +169,7 @@ def addTransform(run: Run, role: str, name: str, nativeToAtlas: np.ndarray):
 
 def _display(run: Run, node):
     display = run.add("vtkMRMLScalarVolumeDisplayNode", f"{node.GetName()} display")
+    display.SetAutoWindowLevel(False)  # else a histogram of all voxels is made at once, on the main thread
     node.SetAndObserveDisplayNodeID(display.GetID())
     return display
 

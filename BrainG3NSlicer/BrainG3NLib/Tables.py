@@ -16,7 +16,7 @@ from .Scene import Run
 READING_COLUMNS = ("Task", "Prediction", "Unit", "Interval or probabilities", "Quality of the probe", "Familiar scan")
 QUALITY_COLUMNS = ("Measure", "Value")
 EFFECT_COLUMNS = ("Task", "Verdict", "Before", "After", "Drift", "Counts above", "Unit")
-SHORT_READING_COLUMNS = ("Task", "Prediction", "Interval or probabilities", "Familiar", "Quality of the probe")
+SHORT_READING_COLUMNS = ("Task", "Prediction", "Interval or probabilities", "Familiar", "Probe")
 SHORT_EFFECT_COLUMNS = EFFECT_COLUMNS[:5]
 """Of the panel, which is narrow; nodes and files have the long ones."""
 
@@ -35,9 +35,18 @@ def readingRows(readings: Iterable[Reading]) -> list[tuple[str, ...]]:
 
 
 def shortReadingRows(readings: Iterable[Reading]) -> list[tuple[str, ...]]:
-    """One row a reading for the panel, sorted by task."""
+    """One row a reading for the panel, sorted by task; of the probe's quality the first number."""
     return [
-        (taskName(r.task), value_text(r), certainty_text(r), "yes" if r.in_distribution else "NO", quality_text(r))
+        (taskName(r.task), value_text(r), certainty_text(r), "yes" if r.in_distribution else "NO",
+         quality_text(r).partition(",")[0].partition(" (")[0])
+        for r in sorted(readings, key=lambda r: r.task)
+    ]
+
+
+def readingTips(readings: Iterable[Reading]) -> list[tuple[str, ...]]:
+    """What the cells of :func:`shortReadingRows` say in full."""
+    return [
+        (taskName(r.task), value_text(r), certainty_text(r), familiar_text(r), quality_text(r))
         for r in sorted(readings, key=lambda r: r.task)
     ]
 

@@ -25,9 +25,9 @@ def timelineSteps(run: Run, images: list[Image], differences: list[Image], unit:
     yield lambda: showAsDifference(run, run.named["difference"], limit, unit)
     yield lambda: _sequence(run, "sequence", run.name("over years"))
     yield lambda: _sequence(run, "sequence-difference", run.name("differences over years"))
-    for image in sorted([*images, _nothing(images[0])], key=years):
+    for image in sorted([*images, _today(images[0])], key=years):
         yield lambda i=image: _put(run, "sequence", "forecast", i)
-    for image in sorted([*differences, _nothing(differences[0])], key=years):
+    for image in sorted([*differences, _today(differences[0])], key=years):
         yield lambda i=image: _put(run, "sequence-difference", "difference", i)
     yield lambda: _browse(run)
 
@@ -35,6 +35,7 @@ def timelineSteps(run: Run, images: list[Image], differences: list[Image], unit:
 def _browse(run: Run) -> None:
     """The browser that plays both sequences; the nodes made first are what it moves."""
     browser = run.add("vtkMRMLSequenceBrowserNode", run.name("browser"))
+    modifying = browser.StartModify()  # Slicer makes a node of its own for a sequence that it sees without one
     for sequence, proxy in (("sequence", "forecast"), ("sequence-difference", "difference")):
         browser.AddSynchronizedSequenceNodeID(run.named[sequence].GetID())
         browser.AddProxyNode(run.named[proxy], run.named[sequence], False)
@@ -42,6 +43,7 @@ def _browse(run: Run) -> None:
     browser.SetPlaybackRateFps(2.0)
     browser.SetSelectedItemNumber(run.named["sequence"].GetNumberOfDataNodes() - 1)
     run.keep("browser", browser, synthetic=True)
+    browser.EndModify(modifying)
 
 
 def _sequence(run: Run, role: str, name: str):
@@ -58,11 +60,12 @@ def _put(run: Run, sequence: str, proxy: str, image: Image) -> None:
     carrier.SetName(f"{run.named[proxy].GetName()} {years(image):+g} years")
     for name in run.named[proxy].GetAttributeNames():  # what is shown takes over the attributes of what it shows
         carrier.SetAttribute(name, run.named[proxy].GetAttribute(name))
-    isBaseline = proxy == "forecast" and years(image) == BASELINE
-    if isBaseline and run.inputNode is not None:  # nothing was forecast for today: it is the scan itself
-        fillNode(carrier, slicer.util.arrayFromVolume(run.inputNode).astype(np.float32), image.affine)
-    else:
+    if years(image) != BASELINE:
         fillNode(carrier, image.array, image.affine)
+    elif proxy == "forecast" and run.inputNode is not None:  # nothing was forecast for today: it is the scan itself
+        fillNode(carrier, slicer.util.arrayFromVolume(run.inputNode), image.affine)
+    else:
+        fillNode(carrier, np.zeros(image.array.shape, np.int8), image.affine)
     run.named[sequence].SetDataNodeAtValue(carrier, f"{years(image):g}")
 
 
@@ -71,7 +74,7 @@ def years(image: Image) -> float:
     return image.output.horizon_years or BASELINE
 
 
-def _nothing(like: Image) -> Image:
-    """No change, at year zero."""
+def _today(like: Image) -> Image:
+    """The place of year zero, of which the engine makes no image."""
     output = Output(like.output.role, "", like.output.space, like.output.synthetic, BASELINE)
-    return Image(output, np.zeros_like(like.array), like.affine, like.limit)
+    return Image(output, like.array, like.affine, like.limit)

@@ -201,7 +201,8 @@ class Panels:
     def _show(self, run: Any) -> None:
         result = run.result
         if result.readings:
-            _fillTable(self.ui.readingsTable, Tables.SHORT_READING_COLUMNS, Tables.shortReadingRows(result.readings))
+            rows, tips = Tables.shortReadingRows(result.readings), Tables.readingTips(result.readings)
+            _fillTable(self.ui.readingsTable, Tables.SHORT_READING_COLUMNS, rows, tips)
         if result.effects:
             rows = Tables.effectRows(result.effects, result.readings)
             _fillTable(self.ui.effectsTable, Tables.SHORT_EFFECT_COLUMNS, rows)
@@ -285,15 +286,18 @@ class Panels:
             self.ui.progressBar.value = 0
 
 
-def _fillTable(widget: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Show the leading columns of some rows; the last one takes the space that is left, and wraps."""
+Rows = list[tuple[str, ...]]
+
+
+def _fillTable(widget: Any, columns: tuple[str, ...], rows: Rows, tips: Rows | None = None) -> None:
+    """Show the leading columns of some rows; the last takes the space that is left. tips: the cells in full."""
     widget.setColumnCount(len(columns))
     widget.setHorizontalHeaderLabels(list(columns))
     widget.setRowCount(len(rows))
     for r, row in enumerate(rows):
         for c, text in enumerate(row[: len(columns)]):
             item = qt.QTableWidgetItem(text)
-            item.setToolTip(text)  # a narrow panel cuts long words
+            item.setToolTip(tips[r][c] if tips else text)  # a narrow panel cuts long words
             widget.setItem(r, c, item)
     widget.resizeColumnsToContents()
     widget.horizontalHeader().setSectionResizeMode(len(columns) - 1, qt.QHeaderView.Stretch)

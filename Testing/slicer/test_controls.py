@@ -127,6 +127,14 @@ def test_the_panel_shows_how_far_each_reading_drifted_and_names_what_was_not_ask
     assert "Not asked for, but changed too: ventricle volume (+8.00 mL)." in ui.messageLabel.text
 
 
+def test_the_readings_are_short_in_the_panel_and_whole_under_the_pointer(app) -> None:
+    app.widget.panels._show(SimpleNamespace(result=Result("probe", readings=READINGS), named={}))
+    table = app.widget.ui.readingsTable
+    (age,) = [r for r in range(table.rowCount) if table.item(r, 0).text() == "Age"]
+    assert [table.item(age, c).text() for c in (1, 3, 4)] == ["61.5 years", "yes", "mae 7.5"]
+    assert table.item(age, 4).toolTip() == "mae 7.5 (held-out phantoms)" and "limit 1" in table.item(age, 3).toolTip()
+
+
 def test_nothing_is_said_of_an_edit_that_changed_only_what_it_should() -> None:
     assert offTarget(EFFECTS[:2], READINGS) == ""
 

@@ -127,6 +127,21 @@ def test_the_classes_that_probes_weigh_become_a_bar_chart(mrml, head) -> None:
     assert [table.GetCellText(0, c) for c in range(2)] == ["Disease: AD", "70"]
 
 
+def test_a_run_that_is_taken_back_leaves_no_node_and_no_item(mrml, head, capfd) -> None:
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(mrml.scene)
+    for make in (counterfactual, forecast):
+        make(mrml.scene, head).rollBack()  # the first ones make the colours, which stay
+    nodes, items = mrml.nodes(), hierarchy.GetNumberOfItems()
+    capfd.readouterr()
+    for make in (counterfactual, forecast):
+        run = make(mrml.scene, head)
+        assert len(mrml.nodes()) > len(nodes) and hierarchy.GetNumberOfItems() > items
+        run.rollBack()
+        assert (mrml.nodes(), hierarchy.GetNumberOfItems()) == (nodes, items)
+    counterfactual(mrml.scene, head)
+    assert "inconsistency" not in capfd.readouterr().err  # Slicer's hierarchy writes that when an item lost its node
+
+
 def test_an_effect_smaller_than_the_probes_error_is_not_called_off_target() -> None:
     verdicts = {row[0]: (row[5], row[1]) for row in effectRows(EFFECTS, READINGS)}
     assert verdicts == {"Disease": ("", VERDICTS[0]), "Ventricle volume": ("4.0", VERDICTS[1]),
