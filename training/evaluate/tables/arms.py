@@ -85,8 +85,10 @@ def reader_of(study: Study, contrast: Contrast) -> tuple[Reader | None, str]:
     """A held-out probe of the contrast on real scans of the same contrast and kind, and why there is none."""
     modality = contrast.fixed.get("modality", "T1")
     rows = np.arange(len(study.records)) if contrast.label == "modality" else study.where(modality=modality)
+    if "disease" in contrast.fixed:  # else the probe might tell the disease instead
+        rows = rows[study.column("disease")[rows] == contrast.fixed["disease"]]
     reader = study.reader(contrast.label, rows, contrast.words)
-    return reader, "" if reader else f"fewer than five real subjects of {' or '.join(contrast.words)}"
+    return reader, "" if reader else f"fewer than five real subjects of {' or '.join(contrast.words)} in {modality}"
 
 
 def readable(study: Study, contrast: Contrast) -> tuple[Reader | None, str]:
