@@ -7,7 +7,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY braing3n_core braing3n_core
 RUN pip install --no-cache-dir -c constraints.txt ".[torch,preprocess,worker,zstd]"
 
-USER braing3n
+USER 10001
 ENV XDG_STATE_HOME=/spool PYTHONUNBUFFERED=1
 VOLUME /spool
 EXPOSE 8765

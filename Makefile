@@ -14,6 +14,7 @@ OUT ?= demo_output
 WORK ?= runs/small
 TEMPLATES ?=
 PYTEST_ARGS ?=
+SLACK ?= 1
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -55,7 +56,7 @@ reliability: $(STAMP) ## the worker under faults, kills, load and damaged files,
 	BRAING3N_RELIABILITY_VOLUMES=10000 BRAING3N_RELIABILITY_KILLS=300 BRAING3N_RELIABILITY_FAULTS=40 \
 	BRAING3N_RELIABILITY_CANCELS=200 BRAING3N_RELIABILITY_CLIENTS=32 BRAING3N_RELIABILITY_JOBS=30 \
 	BRAING3N_RELIABILITY_SMALL_JOBS=1400 BRAING3N_RELIABILITY_FUZZ=20000 \
-	BRAING3N_RELIABILITY_SLACK=1 $(BIN)/python -m pytest Testing/worker --durations=10 $(PYTEST_ARGS)
+	BRAING3N_RELIABILITY_SCHEMA=20000 BRAING3N_RELIABILITY_SLACK=$(SLACK) $(BIN)/python -m pytest Testing/worker --durations=10 $(PYTEST_ARGS)
 
 # Ray is several hundred MB and starts daemons, so it has an environment of its own.
 test-ray: ## the worker's contract tests, over Ray Serve too

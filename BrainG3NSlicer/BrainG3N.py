@@ -15,8 +15,9 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-if (Path(__file__).resolve().parents[1] / "braing3n_core").is_dir():  # a checkout; installed, it lies beside us
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+if (ROOT / "braing3n_core").is_dir() and str(ROOT) not in sys.path:  # a checkout; installed, it lies beside us
+    sys.path.insert(0, str(ROOT))
 
 
 class BrainG3N(ScriptedLoadableModule):
@@ -33,14 +34,8 @@ class BrainG3N(ScriptedLoadableModule):
             "Everything that a model made is named SYNTHETIC. Research software, not for clinical use."
         )
         parent.acknowledgementText = "Method: arXiv 2606.19651. Licence: Apache-2.0."
-        slicer.app.connect("startupCompleted()", registerSampleData)
-
-
-def registerSampleData():
-    """Show the module's sample data in the Sample Data module."""
-    from BrainG3NLib.Samples import register
-
-    register()
+        from BrainG3NLib.Samples import register
+        slicer.app.connect("startupCompleted()", register)  # SampleData may be loaded after us
 
 
 class BrainG3NWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -88,10 +83,20 @@ class BrainG3NWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneEndClose(self, caller=None, event=None):
         self.bind()
 
+    def onReload(self):
+        """Read the package again too, which Slicer's reload of the module's own file leaves as it was."""
+        for name in [name for name in sys.modules if name.split(".")[0] == "BrainG3NLib"]:
+            del sys.modules[name]
+        super().onReload()
+
     def cleanup(self):
+        """Let go of everything: Slicer keeps the old widgets, hidden, when a module is reloaded."""
         self.removeObservers()
-        self.unbind()
-        self.panels.close()
+        if self.panels is not None:
+            self.unbind()
+            self.panels.close()
+            self.uiWidget.setMRMLScene(None)
+            self.panels = None
 
 
 class BrainG3NLogic(ScriptedLoadableModuleLogic):

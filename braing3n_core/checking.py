@@ -58,6 +58,7 @@ def check_request(request: AnyRequest, vocabularies: Vocabularies) -> None:
         _check_forecast(request, vocabularies)
     if isinstance(request, CounterfactualRequest | ForecastRequest):
         _check_word("rendering", request.rendering, RENDERINGS)
+        _check_word("sampler", request.sampler, SAMPLERS)
 
 
 def check_options(options: PreprocessOptions) -> None:

@@ -116,6 +116,7 @@ def _generate_verb(options: argparse.Namespace, cancel: Cancel) -> None:
         _request(options, cancel)
         return
     from .cohort import CohortPlan, make_cohort, read_rows
+    from .shard import parse_shard
 
     shared = parse_conditions(options.set)
     rows: tuple[Conditions, ...] = (shared,)
@@ -130,14 +131,6 @@ def _generate_verb(options: argparse.Namespace, cancel: Cancel) -> None:
         _print_json(cohort.to_dict())
     elif not options.quiet:
         show_cohort(cohort)
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """``2/4`` as (2, 4). Raises RequestError."""
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdigit() and count.isdigit()):
-        raise RequestError("cohort.shard", f"Cannot read the shard {text!r}.", "Write --shard 2/4.")
-    return int(index), int(count)
 
 
 def _worker(options: argparse.Namespace, cancel: Cancel) -> None:
@@ -166,7 +159,7 @@ def _scan(options: argparse.Namespace) -> tuple[str, PreprocessOptions, int]:
 def _counterfactual(options: argparse.Namespace) -> CounterfactualRequest:
     return CounterfactualRequest(
         *_scan(options), parse_conditions(options.set), parse_conditions(options.given), options.guidance,
-        options.strength, options.steps, options.rendering, options.method,
+        options.strength, options.steps, options.rendering, options.method, options.sampler,
     )
 
 
@@ -174,6 +167,7 @@ def _forecast(options: argparse.Namespace) -> ForecastRequest:
     return ForecastRequest(
         *_scan(options), tuple(options.years), options.age, options.sex, options.disease, options.cdr, options.samples,
         options.steps, options.guidance, options.rendering, not options.no_uncertainty,
+        options.sampler,
     )
 
 

@@ -107,6 +107,7 @@ def _counterfactual(parser: argparse.ArgumentParser) -> None:
                        help="flowedit: no inversion; midpoint, fireflow: to noise and back; sdedit: noise added and "
                        f"removed, with --strength well under 1 (default: {default.method})")
     _add_sampling(group, default.guidance_scale, default.num_steps)
+    _add_sampler(group, default.sampler, "integrator of flowedit and sdedit")
     _add_rendering(group)
 
 
@@ -125,6 +126,7 @@ def _forecast(parser: argparse.ArgumentParser) -> None:
                        f"their spread is the uncertainty (default: {default.samples})")
     group.add_argument("--no-uncertainty", action="store_true", help="do not write the map of the samples' spread")
     _add_sampling(group, default.guidance_scale, default.num_steps)
+    _add_sampler(group, default.sampler, "integrator")
     _add_rendering(group)
 
 
@@ -137,8 +139,7 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--count", type=int, default=default.count, help="how many (default: 1)")
     _add_seed(group)
     _add_sampling(group, default.guidance_scale, default.num_steps)
-    group.add_argument("--sampler", default=default.sampler, metavar="|".join(SAMPLERS),
-                       help=f"integrator; the paper's is euler with --steps 50 (default: {default.sampler})")
+    _add_sampler(group, default.sampler, "integrator; the paper's is euler with --steps 50")
     group.add_argument("--guidance-interval", type=float, nargs=2, default=list(default.guidance_interval),
                        metavar=("LO", "HI"), help="times from 0 (noise) to 1 (brain) in which guidance acts "
                        "(default: 0 1)")
@@ -149,7 +150,7 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     cohort.add_argument("--participants", metavar="TSV", help="conditions by subject, one row each (columns age, sex, "
                         "disease ...); --count is then brains a row")
     cohort.add_argument("--shard", default="1/1", metavar="I/N",
-                        help="make every N-th subject from the I-th (default: 1/1)")
+                        help="part I of N, from 1: every N-th subject from the I-th (default: 1/1)")
     cohort.add_argument("--reference", metavar="PATH", help="latents of real scans that no brain may repeat: "
                         "latents.npy, or a folder that has it")
 
@@ -158,6 +159,10 @@ def _add_sampling(group: argparse._ActionsContainer, guidance: float, steps: int
     group.add_argument("--guidance", type=float, default=guidance, metavar="SCALE",
                        help=f"how strongly the conditions are followed; 1 is off (default: {guidance:g})")
     group.add_argument("--steps", type=int, default=steps, help=f"steps of the integrator (default: {steps})")
+
+
+def _add_sampler(group: argparse._ActionsContainer, sampler: str, what: str) -> None:
+    group.add_argument("--sampler", default=sampler, metavar="|".join(SAMPLERS), help=f"{what} (default: {sampler})")
 
 
 def _add_rendering(group: argparse._ActionsContainer) -> None:

@@ -25,6 +25,7 @@ from .errors import RequestError
 from .outputs import SYNTHETIC, write_json
 from .progress import Cancel, Progress, part, silent
 from .schema import Conditions, EngineProtocol, GenerateRequest, Output
+from .shard import require_shard
 
 LATENTS = Path("sourcedata") / "latents"
 COLUMNS: tuple[str, ...] = tuple(Conditions.__dataclass_fields__)
@@ -49,9 +50,7 @@ class CohortPlan:
     reference: str | None = None
 
     def __post_init__(self) -> None:
-        index, count = self.shard
-        if not 1 <= index <= count:
-            raise RequestError("cohort.shard", f"There is no shard {index} of {count}.", "Give --shard I/N, I from 1.")
+        require_shard(*self.shard)
         if not self.rows:
             raise RequestError("cohort.rows", "A cohort needs at least one subject.", "Raise --count.")
 

@@ -87,7 +87,9 @@ def _edited_latents(
     edit_source, edit_target = run.conditions("dit", [source]), run.conditions("dit", [target])
     # Factored guidance: only what is changed is amplified, against the source's own conditions.
     contrasts = [Contrast(edit_source, Guidance(request.guidance_scale))]
-    options = EditOptions(request.strength, request.num_steps, seed=request.seed, method=request.method)
+    options = EditOptions(
+        request.strength, request.num_steps, seed=request.seed, method=request.method, integrator=request.sampler
+    )
     start = run.latents_tensor(bench.encoded.latents)[None]
     with torch.inference_mode():
         edited = edit_latents(
@@ -131,7 +133,9 @@ def _forecast_latents(
     with torch.inference_mode():
         if run.reads_baseline("forecaster"):
             guidance = Guidance(request.guidance_scale)
-            options = ForecastOptions(request.samples, request.num_steps, request.seed, gain=gain, guidance=guidance)
+            options = ForecastOptions(
+                request.samples, request.num_steps, request.seed, request.sampler, gain=gain, guidance=guidance
+            )
             result = forecast_latents(
                 run.velocity("forecaster", baseline), baseline, request.horizons_years, at, options,
                 without=(lambda horizons: at(horizons).null()) if guidance.scale != 1 else None,

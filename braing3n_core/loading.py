@@ -145,7 +145,7 @@ class Parts:
 
         tokenizer: Tokenizer = self._network("tokenizer", TokenizerConfig, Tokenizer)
         tokenizer.decoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        _keep_float32(tokenizer.decoder.conv_out, self.runtime.device)
+        _keep_float32(tokenizer.decoder.to_voxels, self.runtime.device)
         return tokenizer
 
     @cached_property

@@ -41,6 +41,7 @@ UPLOADED, COMPUTED = 0.05, 0.95
 POLL_SECONDS = 1.0
 """How long one poll waits for news, and so how late a cancel may be heard."""
 _PIECE = 2**16
+_SMALLEST_CHUNK = 2**18
 _STALLS = 20
 
 
@@ -148,15 +149,26 @@ class Errand:
                 self.wire.call("DELETE", f"{API}/jobs/{self.id}", expect=(404,), patience_seconds=3.0)
 
     def _upload(self, path: str, sha256: str, progress: Progress) -> None:
-        """Send what the worker lacks of a file, from where it stands."""
-        address, size = f"{API}/uploads/{sha256}", os.path.getsize(path)
-        offset = self._standing(address)
+        """Send what the worker lacks of a file, from where it stands.
+
+        Each broken connection halves the pieces: 2 + 1 + 0.5 + ... MiB are all that can be sent in vain.
+        """
+        address, size, chunk = f"{API}/uploads/{sha256}", os.path.getsize(path), CHUNK_BYTES
+        offset, deadline = self._standing(address), time.monotonic() + self.wire.patience_seconds
         with open(path, "rb") as handle:
             while offset < size or (offset == 0 and size == 0):
-                self.cancel.check()
+                before = offset
                 progress(offset / max(size, 1), "Uploading")
                 handle.seek(offset)
-                offset = self._send_piece(address, size, offset, handle.read(CHUNK_BYTES))
+                try:
+                    offset = self._send_piece(address, size, offset, handle.read(chunk))
+                except UnreachableError:
+                    if time.monotonic() > deadline:
+                        raise
+                    wait(0.1, self.cancel)
+                    chunk, offset = max(chunk // 2, _SMALLEST_CHUNK), self._standing(address)
+                if offset > before:
+                    deadline = time.monotonic() + self.wire.patience_seconds
         progress(1.0, "Uploaded")
 
     def _send_piece(self, address: str, size: int, offset: int, piece: bytes) -> int:
@@ -170,8 +182,9 @@ class Errand:
             headers["Content-Encoding"] = encoding
         place = {"size": str(size), "offset": str(offset)}
         response = self.wire.call(
-            "PATCH", address, params=place, data=body, headers=headers, cancel=self.cancel, expect=(409, 415)
-        )
+            "PATCH", address, params=place, data=body, headers=headers, cancel=self.cancel, expect=(409, 415),
+            again=False,
+        )  # fmt: skip
         if response.status_code == 415:
             return self._without(encoding, response, offset)
         if response.status_code == 409:

@@ -107,6 +107,7 @@ class CounterfactualRequest(Request):
     rendering: ``residual`` keeps the patient's own voxels and adds the decoded change, ``full`` is the decoded volume.
     method: one of :data:`EDIT_METHODS`. ``flowedit`` needs no inversion; ``midpoint`` and ``fireflow`` carry the scan
     to noise and back; ``sdedit`` adds noise and removes it, and at strength 1 keeps nothing of the scan.
+    sampler: one of :data:`SAMPLERS`, of ``flowedit`` and ``sdedit`` alone: an inversion is an integrator of its own.
     """
 
     target: Conditions = field(default_factory=Conditions)
@@ -116,6 +117,7 @@ class CounterfactualRequest(Request):
     num_steps: int = 12
     rendering: str = "residual"
     method: str = "flowedit"
+    sampler: str = "euler"
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ class ForecastRequest(Request):
     """Move the scan in time. Horizons in years, positive forward. samples: size of the ensemble per horizon.
 
     ``None`` for age, sex or disease means: read it from the probes and say so in the result.
-    uncertainty: also write the spread of the samples at the furthest horizon as a map.
+    uncertainty: also write the spread of the samples at the furthest horizon as a map. sampler: one of
+    :data:`SAMPLERS`; a checkpoint that is the paper's bridge takes the paper's own steps instead.
     """
 
     horizons_years: tuple[float, ...] = (1.0, 2.0, 5.0)
@@ -136,6 +139,7 @@ class ForecastRequest(Request):
     guidance_scale: float = 1.0
     rendering: str = "residual"
     uncertainty: bool = True
+    sampler: str = "ab2"
 
 
 @dataclass(frozen=True)

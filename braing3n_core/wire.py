@@ -52,9 +52,9 @@ class Wire:
 
     def call(
         self, method: str, path: str, *, cancel: Cancel | None = None, expect: tuple[int, ...] = (),
-        patience_seconds: float | None = None, **rest: Any,
+        patience_seconds: float | None = None, again: bool = True, **rest: Any,
     ) -> requests.Response:
-        """The answer to one call. expect: failures that the caller wants to see.
+        """The answer to one call. expect: failures that the caller wants to see. again: also when the connection broke.
 
         Raises Cancelled, UnreachableError, UntrustedError, AccessError, BusyError, or what the worker said.
         """
@@ -67,6 +67,8 @@ class Wire:
             try:
                 response = self.once(method, path, **rest)
             except UnreachableError as error:
+                if not again:
+                    raise
                 failure = error
             else:
                 if response.ok or response.status_code in expect:
@@ -98,7 +100,11 @@ class Wire:
         """One attempt, whatever its status. Raises UnreachableError, UntrustedError."""
         rest.setdefault("timeout", (CONNECT_SECONDS, READ_SECONDS))
         with connection_errors(self.url):
-            return self._session.request(method, self.url + path, allow_redirects=False, **rest)
+            response = self._session.request(method, self.url + path, allow_redirects=False, **rest)
+            if _is_cut(response):
+                response.close()
+                raise requests.exceptions.ConnectionError("the headers of the answer were cut off")
+            return response
 
 
 @contextmanager
@@ -110,6 +116,9 @@ def connection_errors(url: str) -> Iterator[None]:
         text = str(error)
         if "EOF" in text or "UNEXPECTED" in text or "timed out" in text:
             raise _unreachable(url, error) from error
+        if "WRONG_VERSION" in text or "RECORD_LAYER" in text:
+            raise UntrustedError("worker.plain", f"{url} does not speak TLS.", "Write http:// for a worker on this "
+                                 "machine or behind a tunnel; others must be started with TLS.") from error  # fmt: skip
         pinned = "ingerprint" in text
         why = "is not the one that was pinned" if pinned else "cannot be verified"
         hint = "Compare the fingerprint with the one that `braing3n worker init` printed."
@@ -145,6 +154,12 @@ def wait(seconds: float, cancel: Cancel | None) -> None:
         time.sleep(min(left, 0.1))
         if cancel is not None:
             cancel.check()
+
+
+def _is_cut(response: requests.Response) -> bool:
+    """Whether the connection broke inside the headers, which the standard library takes for their end."""
+    said = response.headers
+    return response.status_code != 204 and "Content-Length" not in said and "Transfer-Encoding" not in said
 
 
 def _pauses() -> Iterator[float]:

@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     options = add_latents(parser).parse_args()
     parent = load_checkpoint(options.tokenizer, "tokenizer")
-    panel = fit_panel(LatentSet.open(options.latents, parent.id))
+    panel = fit_panel(LatentSet.open(options.latents, parent.id).for_training())
     for probe in panel.probes:
         print(probe.task, probe.quality)
     config, arrays = panel.save_arrays()

@@ -17,7 +17,7 @@ from braing3n_core.models.mae import Encoder
 from braing3n_core.models.tokenizer import Tokenizer
 
 from .loop import TrainingError, autocast
-from .store import Record, Store, matching
+from .store import Record, Store, matching, training_rows
 
 
 @torch.no_grad()
@@ -78,6 +78,13 @@ class LatentSet:
     def where(self, **labels: Any) -> list[int]:
         """Indices of the records with these labels."""
         return matching(self.records, labels)
+
+    def for_training(self) -> LatentSet:
+        """The rows that training may see (:func:`training.store.training_rows`)."""
+        rows = training_rows(self.records)
+        if len(rows) == len(self.records):
+            return self
+        return LatentSet(self.latents[rows], [self.records[i] for i in rows], self.tokenizer)
 
     def save(self, folder: Path) -> None:
         """Write ``latents.npy`` (float16) and ``records.json``."""

@@ -28,6 +28,7 @@ from .checkpointing import Snapshots, choose
 from .journal import Hardware, Journal
 from .parallel import agree, is_sharded, pick_device, rank, require_divisible, whole, world, wrap
 from .run_state import RunState
+from .sampling import DISEASE_IDH1_MODALITY
 from .stopping import EXIT_CODE, StopSignal
 
 __all__ = ["Batch", "Run", "TrainConfig", "TrainingError", "autocast", "pick_device", "train"]
@@ -43,7 +44,9 @@ class TrainConfig:
 
     epochs: as many samples as there are, so many times, instead of ``steps`` (0: use steps). minutes: a wall-clock
     budget that ends the schedule early (0: none). parallel: ``ddp`` or ``fsdp``, under torchrun. picture_every: steps
-    between pictures (0: none).
+    between pictures (0: none). balance_temperature: 0 draws each sample by chance, independently of the others; from 1
+    on every stratum comes in proportion to size ** (1 / temperature), 1 as often as it is in the data, ``inf`` as often
+    as any other. Strata are the values of the labels balance_by, or for the forecaster the distance of two visits.
     """
 
     steps: int = 1000
@@ -63,6 +66,8 @@ class TrainConfig:
     picture_every: int = 200
     parallel: str = "ddp"
     compile: bool = False
+    balance_temperature: float = 0.0
+    balance_by: tuple[str, ...] = DISEASE_IDH1_MODALITY
 
     def total_steps(self, samples: int) -> int:
         """Steps of the whole run over a data set of so many samples."""

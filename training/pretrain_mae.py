@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from braing3n_core.models.layers import PATCH, patch_histograms, patchify, unpatchify
 from braing3n_core.models.mae import Encoder, MAEConfig, MaskedAutoencoder, random_keep
 
+from .draws import draws_of
 from .loop import Batch, train
 from .parallel import share
 from .planes import three_planes
@@ -117,13 +118,15 @@ def main() -> None:
     """Train and write ``RUN/encoder``."""
     options = arguments(__doc__ or "", stores=True).parse_args()
     settings = Settings("mae", options)
-    store, config, extra = Store.open(*options.store), settings.model("mae", MAEConfig), settings.extra(MAETraining)
+    store = Store.open(*options.store).for_training()
+    config, extra = settings.model("mae", MAEConfig), settings.extra(MAETraining)
     torch.manual_seed(settings.train.seed)
     model, device = Pretraining(config, extra), settings.device
     principal_start(model.mae.encoder, store)
+    draws = draws_of(store.records, settings.train)
 
     def draw(step: int, generator: torch.Generator) -> Batch:
-        chosen = torch.randint(len(store), (settings.train.batch_size,), generator=generator)
+        chosen = draws(step, generator)
         keep = random_keep(len(chosen), config.mask_ratio, generator)[share()].to(device)
         mine = chosen[share()].tolist()
         return Batch((store.zscored(mine, device), keep), names_of(store.records, mine))

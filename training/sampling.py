@@ -38,6 +38,7 @@ class Sampler:
     def __init__(self, plan: Plan, seed: int) -> None:
         self.plan, self.seed, self.epoch, self.consumed = plan, seed, 0, 0
         self._drawn: tuple[tuple[int, int], np.ndarray] | None = None
+        self._epoch_length = 0
 
     def order(self, epoch: int) -> np.ndarray:
         """The indices (n,) of an epoch in their global order; depends on the plan, the seed and the epoch alone."""
@@ -62,6 +63,11 @@ class Sampler:
             if missing:
                 self.epoch, self.consumed = self.epoch + 1, 0
         return np.concatenate(parts)[rank::world]
+
+    def go_to(self, position: int) -> None:
+        """Stand where ``position`` samples were drawn since the start. Every epoch of a plan must be equally long."""
+        self._epoch_length = self._epoch_length or len(self.order(0))
+        self.epoch, self.consumed = divmod(position, self._epoch_length)
 
     def state_dict(self) -> dict[str, int]:
         """What brings another sampler of the same plan to this very place."""

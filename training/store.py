@@ -66,11 +66,25 @@ class Files:
         return np.asarray(array)
 
 
+class Chosen:
+    """Some of the volumes behind another index."""
+
+    def __init__(self, voxels: np.ndarray | Joined | Files | Chosen, rows: Sequence[int]) -> None:
+        self.voxels, self.rows = voxels, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Volume ``index`` (160,192,160) as it is stored."""
+        return np.asarray(self.voxels[self.rows[index]])
+
+
 @dataclass(frozen=True)
 class Store:
     """voxels: by index (160,192,160), memory-mapped; records: one dict a volume."""
 
-    voxels: np.ndarray | Joined | Files
+    voxels: np.ndarray | Joined | Files | Chosen
     records: list[Record]
 
     @classmethod
@@ -91,6 +105,13 @@ class Store:
     def where(self, **labels: Any) -> list[int]:
         """Indices of the records with these labels."""
         return matching(self.records, labels)
+
+    def for_training(self) -> Store:
+        """The volumes that training may see. Raises what :func:`training_rows` raises."""
+        rows = training_rows(self.records)
+        if len(rows) == len(self):
+            return self
+        return Store(Chosen(self.voxels, rows), [self.records[i] for i in rows])
 
     def zscored(self, indices: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """(B,1,160,192,160) float32, z-scored over the whole model grid."""
@@ -116,6 +137,30 @@ def _open(folder: Path) -> tuple[np.ndarray | Files, list[Record]]:
 def matching(records: Sequence[Record], labels: dict[str, Any]) -> list[int]:
     """Indices of the records that have all these labels."""
     return [i for i, record in enumerate(records) if all(record.get(k) == v for k, v in labels.items())]
+
+
+def training_rows(records: Sequence[Record]) -> list[int]:
+    """Indices of the records whose split is ``train``, or that have none, as phantoms.
+
+    Raises :class:`StoreError` when a subject is on two sides of the split, or nobody is left.
+    """
+    sides: dict[str, set[str]] = {}
+    for record in records:
+        sides.setdefault(str(record["subject"]), set()).add(str(record.get("split") or "train"))
+    torn = [subject for subject, of in sides.items() if len(of) > 1]
+    if torn:
+        raise StoreError(
+            "store.split", f"{torn[0]} is in {' and '.join(sorted(sides[torn[0]]))}"
+            f"{f', and so are {len(torn) - 1} others' if len(torn) > 1 else ''}.",
+            "A person belongs to one side: make the manifest again, and the store from it.",
+        )
+    rows = [i for i, record in enumerate(records) if (record.get("split") or "train") == "train"]
+    if not rows:
+        raise StoreError(
+            "store.no_training_rows", f"None of the {len(records)} volumes is on the side train of the split.",
+            "Give a store with training volumes, or make the manifest with other shares (--split).",
+        )
+    return rows
 
 
 def write_store(folder: str | Path, volumes: Iterator[tuple[np.ndarray, Record]], count: int) -> Store:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from braing3n_core.atlas import MODEL_SHAPE
 
+from .draws import draws_of
 from .loop import Batch, train
 from .parallel import rank, share
 from .planes import three_planes
@@ -74,12 +75,13 @@ def main() -> None:
     """Train and write ``RUN/autoencoderkl``."""
     options = arguments(__doc__ or "", stores=True).parse_args()
     settings = Settings("autoencoderkl", options)
-    store, config = Store.open(*options.store), settings.model("autoencoderkl", AutoencoderKLConfig)
+    store = Store.open(*options.store).for_training()
+    config = settings.model("autoencoderkl", AutoencoderKLConfig)
     torch.manual_seed(settings.train.seed)
-    device, shape = settings.device, config.latent_shape
+    device, shape, draws = settings.device, config.latent_shape, draws_of(store.records, settings.train)
 
     def draw(step: int, generator: torch.Generator) -> Batch:
-        chosen = torch.randint(len(store), (settings.train.batch_size,), generator=generator)
+        chosen = draws(step, generator)
         noise = torch.randn(len(chosen), *shape, generator=generator)[share()].to(device)
         mine = chosen[share()].tolist()
         return Batch((store.zscored(mine, device), noise), names_of(store.records, mine))

@@ -17,6 +17,7 @@ from braing3n_core.models.layers import NUM_TOKENS
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
 from .conditions import conditions_of, fit_prior
+from .draws import draws_of
 from .latents import LatentSet
 from .loop import Batch, TrainingError, train
 from .parallel import share
@@ -57,7 +58,7 @@ def main() -> None:
     settings = Settings("dit", options)
     device = settings.device
     tokenizer, parent = load_model(options.tokenizer, "tokenizer", TokenizerConfig, Tokenizer, device)
-    data, config = LatentSet.open(options.latents, parent.id), settings.model("dit", DiTConfig)
+    data, config = LatentSet.open(options.latents, parent.id).for_training(), settings.model("dit", DiTConfig)
     latents = data.latents
     require_channels(config, tokenizer.config.channels, settings.file)
     torch.manual_seed(settings.train.seed)
@@ -66,9 +67,10 @@ def main() -> None:
     if model.prior is not None:
         fit_prior(model.prior, conditions, latents)
     objective, conditions = FlowMatching(model).to(device), conditions.to(device)
+    draws = draws_of(data.records, settings.train)
 
     def draw(step: int, generator: torch.Generator) -> Batch:
-        chosen = torch.randint(len(latents), (settings.train.batch_size,), generator=generator)
+        chosen = draws(step, generator)
         source = torch.randn(len(chosen), *latents.shape[1:], generator=generator)
         t = sample_times(len(chosen), generator=generator)
         rows = conditions.rows(chosen.to(device)).drop(config.condition_dropout, generator).rows(share())

@@ -22,6 +22,7 @@ from braing3n_core.models.conditions import ConditionBatch
 from braing3n_core.models.dit import DiT, DiTConfig
 
 from .conditions import conditions_of, fit_prior
+from .draws import Draws, draws_of_pairs
 from .latents import LatentSet
 from .loop import Batch, TrainingError, train
 from .parallel import share
@@ -83,12 +84,12 @@ class Visits:
     conditions: ConditionBatch
     dropout: float
     device: torch.device
-    batch_size: int
+    draws: Draws
 
     def draw_change(self, step: int, generator: torch.Generator) -> Batch:
         """A batch of the flow of change."""
         scale = change_scales(self.pairs)
-        chosen = self._choose(generator)
+        chosen = self.draws(step, generator)
         source = torch.randn(len(chosen), *self.data.latents.shape[1:], generator=generator)
         t = sample_times(len(chosen), generator=generator)
         rows = self._rows(chosen, generator)
@@ -102,7 +103,7 @@ class Visits:
 
     def draw_bridge(self, step: int, generator: torch.Generator) -> Batch:
         """A batch of the paper's bridge."""
-        chosen = self._choose(generator)
+        chosen = self.draws(step, generator)
         eps = torch.randn(len(chosen), *self.data.latents.shape[1:], generator=generator)
         t = sample_times(len(chosen), generator=generator)
         rows = self._rows(chosen, generator)
@@ -115,9 +116,6 @@ class Visits:
         """Change of the latents per unit of time (len(rows),N,C)."""
         latents, pairs = self.data.latents, self.pairs
         return (latents[pairs.follow_up[rows]] - latents[pairs.baseline[rows]]) / scale[rows, None, None]
-
-    def _choose(self, generator: torch.Generator) -> Tensor:
-        return torch.randint(len(self.pairs.horizon_years), (self.batch_size,), generator=generator)
 
     def _rows(self, chosen: Tensor, generator: torch.Generator) -> ConditionBatch:
         rows = self.conditions.rows(chosen.to(self.device))
@@ -181,7 +179,7 @@ def main() -> None:
     options = add_latents(arguments(__doc__ or "")).parse_args()
     settings = Settings("forecaster", options)
     parent = load_checkpoint(options.tokenizer, "tokenizer")
-    data, extra = LatentSet.open(options.latents, parent.id), settings.extra(ForecasterTraining)
+    data, extra = LatentSet.open(options.latents, parent.id).for_training(), settings.extra(ForecasterTraining)
     pairs, config, train_config = visit_pairs(data.records), settings.model("forecaster", DiTConfig), settings.train
     require_channels(config, data.latents.shape[-1], settings.file)
     if not len(pairs.horizon_years):
@@ -191,8 +189,9 @@ def main() -> None:
     torch.manual_seed(train_config.seed)
     records = [data.records[i] for i in pairs.baseline.tolist()]
     conditions = conditions_of(records, config.spec(), horizon_years=pairs.horizon_years.tolist())
+    draws = draws_of_pairs(pairs.horizon_years.tolist(), [str(r["subject"]) for r in records], train_config)
     visits = Visits(
-        data, pairs, conditions.to(settings.device), config.condition_dropout, settings.device, train_config.batch_size
+        data, pairs, conditions.to(settings.device), config.condition_dropout, settings.device, draws
     )
     objective = objective_of(config, extra, visits).to(settings.device)
     run = settings.run(len(pairs.horizon_years), (config, extra), {"tokenizer": parent.id})

@@ -10,16 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from braing3n_core.models.layers import GRID, patch_histograms, patchify
+from braing3n_core.models.layers import patch_histograms, patchify
 from braing3n_core.models.mae import Encoder, EncoderConfig
+from braing3n_core.models.patch_decoder import PatchDecoder
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
+from .draws import draws_of
 from .latents import LatentSet, cache_tokens, project
 from .loop import Batch, TrainingError, train
 from .parallel import first_alone, rank, share
+from .patches import PatchError, best_linear_reading, cache_weights, learn_dictionaries, restore_detail, spread
 from .planes import three_planes
 from .stage import Settings, arguments, command, load_model, names_of, save_stage
 from .store import Store
@@ -49,7 +51,7 @@ def best_linear_start(
     bins of its histogram, both with a total variance of about 1. Each channel starts with unit variance.
     """
     extra = extra or TokenizerTraining()
-    chosen = _spread(len(tokens), volumes)
+    chosen = spread(len(tokens), volumes)
     gram, cross, centre, target, count = 0.0, 0.0, 0.0, 0.0, 0
     for i in chosen:
         x = torch.from_numpy(tokens[i].astype(np.float32))
@@ -65,48 +67,6 @@ def best_linear_start(
     directions = (weights @ predicted[:channels].T / scales[:channels]).T
     tokenizer.projection.weight.copy_(directions.float())
     tokenizer.projection.bias.copy_(-(directions @ centre.double()).float())
-
-
-@torch.no_grad()
-def best_linear_reading(tokenizer: Tokenizer, tokens: np.ndarray, store: Store, volumes: int = 192) -> None:
-    """Start the decoder's linear reading at the reduced-rank regression of patches on the latents around them.
-
-    # Unspecified in the paper, whose decoder is convolutions alone (``linear_rank`` 0: nothing is done here).
-    """
-    linear = tokenizer.decoder.linear
-    if linear is None:
-        return
-    gram, cross, count = 0.0, 0.0, 0
-    for i in _spread(len(tokens), volumes):
-        latents = tokenizer.projection(torch.from_numpy(tokens[i].astype(np.float32)))
-        x, y = _neighbourhoods(latents), patchify(store.zscored([i]))[0]
-        gram, cross, count = gram + x.T @ x, cross + x.T @ y, count + len(x)
-    gram, cross = (gram / count).double(), (cross / count).double()
-    mean = cross[-1]  # the last of the neighbourhood's numbers is 1
-    cross = cross - torch.outer(gram[-1], mean)
-    gram += 1e-5 * gram.diagonal().mean() * torch.eye(len(gram))
-    weights = torch.linalg.solve(gram, cross)
-    predicted = torch.linalg.svd(torch.linalg.cholesky(gram).T @ weights, full_matrices=False).Vh
-    reduced = predicted[: tokenizer.config.linear_rank]
-    gathered = (weights @ reduced.T).float()  # (27C+1, rank), the last row the constant's
-    linear.gather.weight.copy_(gathered[:-1].T.reshape(linear.gather.weight.shape))
-    linear.gather.bias.copy_(gathered[-1])
-    linear.voxels.weight.copy_(reduced.T.float())
-    linear.voxels.bias.copy_(mean.float())
-    # It stays there: steps of the size that the convolutions need would only wear it down (training/LOG.md).
-    linear.requires_grad_(False)
-
-
-def _neighbourhoods(latents: Tensor) -> Tensor:
-    """Latents (N,C) with those of the 26 tokens around (zero beyond the grid) and a constant: (N, 27C+1)."""
-    grid = F.pad(latents.T.reshape(-1, *GRID), (1,) * 6)
-    around = grid.unfold(1, 3, 1).unfold(2, 3, 1).unfold(3, 3, 1).reshape(len(grid), len(latents), 27)
-    return torch.cat([around.transpose(0, 1).flatten(1), latents.new_ones(len(latents), 1)], dim=1)
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most ``most`` of the indices below ``count``, evenly spread."""
-    return np.linspace(0, count - 1, min(most, count)).astype(int).tolist()
 
 
 def _readable(patches: Tensor, extra: TokenizerTraining) -> Tensor:
@@ -156,25 +116,41 @@ def main() -> None:
     torch.manual_seed(settings.train.seed)
     model = Tokenizer(config)
     best_linear_start(model, tokens, store, extra)
-    best_linear_reading(model, tokens, store)
-    objective = Reconstruction(model.to(device, memory_format=torch.channels_last_3d))
+    objective, targets = _objective(model, tokens, store, options.out)
+    objective.to(device, memory_format=torch.channels_last_3d)
+    draws = draws_of(store.records, settings.train)
 
-    def read(indices: list[int]) -> Tensor:
-        return torch.from_numpy(np.stack([tokens[i] for i in indices])).float().to(device)
+    def read(array: np.ndarray, indices: list[int]) -> Tensor:
+        return torch.from_numpy(np.stack([array[i] for i in indices])).float().to(device)
 
     def draw(step: int, generator: torch.Generator) -> Batch:
-        chosen = torch.randint(len(store), (settings.train.batch_size,), generator=generator)[share()].tolist()
-        inputs = (read(chosen), store.zscored(chosen, device), step >= extra.freeze_projection)
-        return Batch(inputs, names_of(store.records, chosen))
+        chosen = draws(step, generator)[share()].tolist()
+        truth = store.zscored(chosen, device) if targets is None else read(targets, chosen)
+        return Batch((read(tokens, chosen), truth, step >= extra.freeze_projection), names_of(store.records, chosen))
 
     def picture(objective: nn.Module) -> tuple[str, np.ndarray]:
-        decoded = objective.tokenizer.decode(objective.tokenizer.projection(read([0])))
+        decoded = objective.tokenizer.decode(objective.tokenizer.projection(read(tokens, [0])))
         return "volume_reconstruction", three_planes(store.zscored([0]), decoded)
 
     run = settings.run(len(store), config, {"encoder": parent.id}, picture)
     best: Tokenizer = train(objective, draw, run).tokenizer
+    if targets is not None:
+        restore_detail(best, tokens, targets)
     if rank() == 0:
         finish(best, parent.id, tokens, store, options.out)
+
+
+def _objective(
+    model: Tokenizer, tokens: np.ndarray, store: Store, out: Path
+) -> tuple[nn.Module, np.ndarray | None]:
+    """What the decoder learns by, and what it is compared with where that is not the volume itself."""
+    if not isinstance(model.decoder, PatchDecoder):
+        return Reconstruction(model), None
+    learn_dictionaries(model.decoder, store)
+    with first_alone():
+        targets = cache_weights(store, model.decoder, out / "patches.npy")
+    best_linear_reading(model, tokens, targets)
+    return PatchError(model), targets
 
 
 def finish(tokenizer: Tokenizer, encoder_id: str, tokens: np.ndarray, store: Store, out: Path) -> None:

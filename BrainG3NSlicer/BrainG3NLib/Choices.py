@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from braing3n_core.schema import BRAIN_BACKENDS, CDR_VALUES, DISEASES, IDH1, MODALITIES, RENDERINGS, SEXES, STAGES
+from braing3n_core.schema import (
+    BRAIN_BACKENDS,
+    CDR_VALUES,
+    DISEASES,
+    EDIT_METHODS,
+    IDH1,
+    MODALITIES,
+    RENDERINGS,
+    SAMPLERS,
+    SEXES,
+    STAGES,
+)
 
 Words = list[tuple[str, str]]
+EVERYTHING: dict[str, Any] = {
+    "modalities": MODALITIES, "stages": ("auto", *STAGES), "renderings": RENDERINGS, "cdr_values": CDR_VALUES,
+    "edit_methods": EDIT_METHODS, "samplers": SAMPLERS,
+}  # fmt: skip
+"""By name of a capability: what the schema knows, until a worker answered."""
 AS_IS, READ = ("as it is", ""), ("read from the scan", "")
 NAMES = {
     "HC": "Healthy", "MCI": "Mild cognitive impairment", "AD": "Alzheimer's disease", "PD": "Parkinson's disease",
@@ -14,26 +30,36 @@ NAMES = {
     "M": "Male", "auto": "Suggested by the scan", "native": "As from the scanner", "stripped": "Brain only",
     "registered": "Brain only, on the SRI24 grid", "hd-bet": "HD-BET", "mindgrab": "MindGrab", "template": "Template",
     "none": "Already done", "residual": "The scan's own voxels plus the change", "full": "The decoded brain alone",
+    "flowedit": "FlowEdit", "midpoint": "Inversion, midpoint", "fireflow": "Inversion, FireFlow", "sdedit": "SDEdit",
 }  # fmt: skip
 BOXES = {
     "modalityBox": "modality", "stageBox": "stage", "brainBox": "brain", "targetDiseaseBox": "targetDisease",
     "targetSexBox": "targetSex", "targetModalityBox": "targetModality", "targetSiteBox": "targetSite",
     "targetIdh1Box": "targetIdh1", "editRenderingBox": "editRendering", "knownSexBox": "knownSex",
     "knownDiseaseBox": "knownDisease", "knownCdrBox": "knownCdr", "forecastRenderingBox": "forecastRendering",
+    "editMethodBox": "editMethod", "editSamplerBox": "editSampler", "forecastSamplerBox": "forecastSampler",
 }  # fmt: skip
+SAMPLER_NAMES = {
+    "euler": "Euler", "midpoint": "Midpoint", "heun": "Heun", "ab2": "Adams-Bashforth 2", "fireflow": "FireFlow",
+}  # fmt: skip
+WITHOUT_INVERSION = ("flowedit", "sdedit")
+"""Methods that take a sampler; the others are one."""
 
 
 def words(capabilities: dict[str, Any] | None) -> dict[str, Words]:
     """By parameter: label and value of each choice. Without capabilities: all that the schema knows."""
     edits, forecasts = _vocabulary(capabilities, "dit"), _vocabulary(capabilities, "forecaster")
+    known = {**EVERYTHING, **(capabilities or {})}
+    samplers = [(SAMPLER_NAMES.get(word, word), word) for word in known["samplers"]]
     return {
-        "modality": _named(MODALITIES), "stage": _named(("auto", *STAGES)), "brain": _brains(capabilities),
+        "modality": _named(known["modalities"]), "stage": _named(known["stages"]), "brain": _brains(capabilities),
         "targetDisease": [AS_IS, *_named(edits["disease"])], "targetSex": [AS_IS, *_named(edits["sex"])],
         "targetModality": [AS_IS, *_named(edits["modality"])], "targetSite": [AS_IS, *_named(edits["site"])],
-        "targetIdh1": [AS_IS, *_named(edits["idh1"])], "editRendering": _named(RENDERINGS),
+        "targetIdh1": [AS_IS, *_named(edits["idh1"])], "editRendering": _named(known["renderings"]),
+        "editMethod": _named(known["edit_methods"]), "editSampler": samplers, "forecastSampler": samplers,
         "knownSex": [READ, *_named(forecasts["sex"])], "knownDisease": [READ, *_named(forecasts["disease"])],
-        "knownCdr": [("unknown", ""), *((f"{v:g}", f"{v:g}") for v in CDR_VALUES)],
-        "forecastRendering": _named(RENDERINGS),
+        "knownCdr": [("unknown", ""), *((f"{v:g}", f"{v:g}") for v in known["cdr_values"])],
+        "forecastRendering": _named(known["renderings"]),
     }  # fmt: skip
 
 
@@ -68,6 +94,12 @@ def fill(ui: Any, parameters: Any, capabilities: dict[str, Any] | None) -> None:
         widget.enabled = len(choices) > 1
         widget.blockSignals(False)
     show(ui, parameters)
+    fitSampler(ui, parameters)
+
+
+def fitSampler(ui: Any, parameters: Any) -> None:
+    """A sampler can be chosen only for the methods that take one."""
+    ui.editSamplerBox.enabled = parameters.editMethod in WITHOUT_INVERSION
 
 
 def show(ui: Any, parameters: Any) -> None:
@@ -86,3 +118,10 @@ def store(ui: Any, parameters: Any, box: str) -> None:
     """Take over what was chosen in one box."""
     widget = getattr(ui, box)
     setattr(parameters, BOXES[box], widget.itemData(widget.currentIndex))
+    fitSampler(ui, parameters)
+
+
+def missing(capabilities: dict[str, Any] | None) -> dict[str, str]:
+    """By verb: why the checkpoint cannot do it. Empty until a worker answered."""
+    verbs = (capabilities or {}).get("verbs", {})
+    return {verb: facts["why"] for verb, facts in verbs.items() if not facts["available"]}

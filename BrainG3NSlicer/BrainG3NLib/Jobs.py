@@ -59,6 +59,8 @@ class Answer:
 
 COARSE_STEPS = 2
 """Of the integrator for the first answer. More are closer to the full answer, and later."""
+COARSE_SHARE = 0.3
+"""Of the progress bar: the first answer also reads and prepares the scan, which the full one need not do again."""
 
 
 @dataclass
@@ -89,10 +91,10 @@ class Job:
         """
         try:
             self._write()
-            share = Shares(progress, self.samples)
             coarse = coarsened(self.request) if preview is not None and self.coarseFirst else None
+            share = Shares(progress, self.samples, COARSE_SHARE if coarse is not None else 0.0)
             if coarse is not None and preview is not None:
-                preview(replace(self._ask(engine, coarse, "coarse", share.of(0)), coarse=True))
+                preview(replace(self._ask(engine, coarse, "coarse", share.ofCoarse), coarse=True))
             first, *others = [
                 self._ask(engine, request, f"sample{n}", share.of(n)) for n, request in enumerate(self._requests())
             ]
@@ -131,15 +133,21 @@ class Job:
 
 @dataclass(frozen=True)
 class Shares:
-    """The progress of several samples as one that never goes back."""
+    """The progress of a coarse answer and several samples as one that never goes back. coarse: its share, 0..1."""
 
     whole: Progress
     count: int
+    coarse: float = 0.0
+
+    def ofCoarse(self, fraction: float, message: str) -> None:
+        """The progress of the coarse answer, which comes first."""
+        self.whole(self.coarse * fraction, message)
 
     def of(self, number: int) -> Progress:
         """The progress of one sample."""
         words = f" (sample {number + 1} of {self.count})" if self.count > 1 else ""
-        return lambda fraction, message: self.whole((number + fraction) / self.count, message + words)
+        rest = (1.0 - self.coarse) / self.count
+        return lambda fraction, message: self.whole(self.coarse + rest * (number + fraction), message + words)
 
 
 def coarsened(request: AnyRequest) -> AnyRequest | None:

@@ -4,7 +4,7 @@
 thread, :meth:`Job.run` on another::
 
     logic = Logic(slicer.mrmlScene, Compute(ComputeSettings(python="/path/to/python")))
-    run = logic.process("counterfactual", Settings(inputVolume=node, targetDisease="AD"))
+    run = logic.process("counterfactual", Requests.settings(inputVolume=node, targetDisease="AD"))
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from braing3n_core.errors import BrainG3NError, VolumeError
 from braing3n_core.progress import Cancel, Progress, silent
+from braing3n_core.schema import Result
 from braing3n_core.volume import Volume
 
 from . import Requests, Scene, Tables, Timeline
@@ -113,7 +114,7 @@ def _preprocessed(answer: Answer, run: Run) -> Iterator[Callable[[], Any]]:
         yield lambda i=image: Scene.addMask(run, "mask", run.name("brain mask", False), i)
     yield lambda: Scene.addTransform(run, "transform", run.name("to atlas", False), transformOf(answer))
     yield lambda: Tables.addTable(
-        run, "quality", run.name("quality", False), ("Measure", "Value"), qualityRows(answer), synthetic=False
+        run, "quality", run.name("quality", False), Tables.QUALITY_COLUMNS, qualityRows(answer.result), synthetic=False
     )
 
 
@@ -157,7 +158,7 @@ def _uncertainty(run: Run, image: Image) -> None:
     display.SetAndObserveColorNodeID(amountColours(run.scene).GetID())
     display.SetAutoWindowLevel(False)
     display.SetWindowLevelMinMax(0.0, image.limit)
-    Scene.addLegend(run, node, f"Spread of the samples ({UNIT})")
+    Scene.addLegend(run, node, f"Spread of the samples\n({UNIT})")
 
 
 def _on(run: Run, image: Image) -> Image:
@@ -173,9 +174,9 @@ def transformOf(answer: Answer) -> np.ndarray:
     return np.asarray(record.get("native_to_atlas", np.eye(4)), dtype=float)
 
 
-def qualityRows(answer: Answer) -> list[tuple[str, str]]:
+def qualityRows(result: Result) -> list[tuple[str, str]]:
     """What preprocessing decided and measured, one line each; warnings come last."""
-    record = answer.result.provenance.get("preprocess", {})
+    record = result.provenance.get("preprocess", {})
     rows = [
         ("Worked from stage", f"{record.get('stage', '?')} (asked for: {record.get('declared_stage', '?')})"),
         ("Brain found by", f"{record.get('brain_backend', '?')}: {record.get('brain_reason', '')}"),
@@ -183,7 +184,7 @@ def qualityRows(answer: Answer) -> list[tuple[str, str]]:
         ("Brain voxels outside the model's grid", str(record.get("cropped_brain_voxels", "?"))),
     ]
     rows += [(Tables.taskName(name), f"{value:.4g}") for name, value in record.get("quality", {}).items()]
-    return rows + [("Note", warning) for warning in answer.result.warnings]
+    return rows + [("Note", warning) for warning in result.warnings]
 
 
 def saveRun(run: Run, folder: str | Path) -> list[Path]:

@@ -27,6 +27,9 @@ class BrainG3NParameters:
     targetIdh1: str = ""
     guidance: Annotated[float, WithinRange(0.0, 10.0)] = 1.5
     strength: Annotated[float, WithinRange(0.0, 1.0)] = 1.0
+    editMethod: str = "flowedit"
+    editSampler: str = "euler"
+    editSteps: Annotated[int, WithinRange(1, 200)] = 12
     editRendering: str = "residual"
     editSamples: Annotated[int, WithinRange(1, 16)] = 1
     coarseFirst: bool = True
@@ -37,6 +40,9 @@ class BrainG3NParameters:
     knownCdr: str = ""
     horizons: str = "1, 2, 5"
     samples: Annotated[int, WithinRange(1, 64)] = 8
+    forecastGuidance: Annotated[float, WithinRange(0.0, 10.0)] = 1.0
+    forecastSampler: str = "ab2"
+    forecastSteps: Annotated[int, WithinRange(1, 200)] = 6
     forecastRendering: str = "residual"
     uncertainty: bool = True
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.7

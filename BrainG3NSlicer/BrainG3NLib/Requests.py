@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from types import SimpleNamespace
 from typing import Any
 
 from braing3n_core.errors import RequestError
@@ -15,11 +16,45 @@ from braing3n_core.schema import (
     PreprocessOptions,
     PreprocessRequest,
     ProbeRequest,
+    nearest,
 )
 
 UNCHANGED = ""
 """A choice that stands for "as it is" (an edit) or "read from the scan" (what is known of it)."""
 UNKNOWN_AGE = 0.0
+DEFAULTS: dict[str, Any] = {
+    "inputVolume": None, "maskVolume": None, "modality": "T1", "stage": "auto", "brain": "auto", "correctBias": True,
+    "targetDisease": "", "targetSex": "", "targetAge": 0.0, "targetModality": "", "targetSite": "", "targetIdh1": "",
+    "guidance": 1.5, "strength": 1.0, "editMethod": "flowedit", "editSampler": "euler", "editSteps": 12,
+    "editRendering": "residual", "editSamples": 1, "coarseFirst": False, "seed": 0, "knownAge": 0.0, "knownSex": "",
+    "knownDisease": "", "knownCdr": "", "horizons": "1, 2, 5", "samples": 8, "forecastGuidance": 1.0,
+    "forecastSampler": "ab2", "forecastSteps": 6, "forecastRendering": "residual", "uncertainty": True,
+}  # fmt: skip
+"""What the panels hold at first (see Parameters), but that a script is not shown a coarse answer."""
+
+
+def settings(**changes: Any) -> SimpleNamespace:
+    """The parameters of a run for a script: the defaults with some changed. Raises RequestError for a wrong name."""
+    unknown = [name for name in changes if name not in DEFAULTS]
+    if unknown:
+        raise RequestError(
+            "request.settings", f"There is no setting {unknown[0]!r}.",
+            f"{nearest(unknown[0], list(DEFAULTS))}Known settings: {', '.join(DEFAULTS)}.",
+        )  # fmt: skip
+    return SimpleNamespace(**{**DEFAULTS, **changes})
+
+
+MODALITY_WORDS = (
+    ("FLAIR", r"flair"), ("T1C", r"t1(c|ce|gd|post)|ce-?gad|(gad|contrast|post).*t1|t1.*(gad|contrast|post)"),
+    ("T2", r"t2"), ("T1", r"t1|mprage|mp2rage|bravo|spgr"),
+)  # fmt: skip
+"""Modality, and how scans of it are named; the first that fits counts."""
+
+
+def suggestModality(name: str) -> str | None:
+    """What the name of a scan says of its contrast; None if it says nothing."""
+    text = name.lower()
+    return next((word for word, pattern in MODALITY_WORDS if re.search(pattern, text)), None)
 
 
 def parseHorizons(text: str) -> tuple[float, ...]:
@@ -68,7 +103,8 @@ def _edit(p: Any) -> dict[str, Any]:
         )
     return {
         "target": target, "guidance_scale": float(p.guidance), "strength": float(p.strength),
-        "rendering": p.editRendering, "source": known(p).replace(modality=p.modality),
+        "rendering": p.editRendering, "source": known(p).replace(modality=p.modality), "method": p.editMethod,
+        "sampler": p.editSampler, "num_steps": int(p.editSteps),
     }
 
 
@@ -77,6 +113,7 @@ def _forecast(p: Any) -> dict[str, Any]:
         "horizons_years": parseHorizons(p.horizons), "age_years": _age(p.knownAge), "sex": _word(p.knownSex),
         "disease": _word(p.knownDisease), "cdr": None if p.knownCdr == UNCHANGED else float(p.knownCdr),
         "samples": int(p.samples), "rendering": p.forecastRendering, "uncertainty": bool(p.uncertainty),
+        "guidance_scale": float(p.forecastGuidance), "sampler": p.forecastSampler, "num_steps": int(p.forecastSteps),
     }
 
 

@@ -18,6 +18,7 @@ from .Volumes import fillNode
 
 SYNTHETIC = "SYNTHETIC"
 UNIT = "the scan's own unit"
+TITLE_POINTS, LABEL_POINTS = 11, 10
 PREFIX = "BrainG3N."
 """Of the attributes that every node of a run carries."""
 
@@ -119,7 +120,7 @@ def showAsDifference(run: Run, node, limit: float, unit: str) -> None:
     display.SetAutoWindowLevel(False)
     display.SetWindowLevelMinMax(-limit, limit)
     node.SetAttribute(PREFIX + "Limit", repr(limit))
-    addLegend(run, node, f"Difference ({unit})")
+    addLegend(run, node, f"Difference\n({unit})")
 
 
 def addLegend(run: Run, node, title: str) -> None:
@@ -129,6 +130,8 @@ def addLegend(run: Run, node, title: str) -> None:
     legend.SetAndObservePrimaryDisplayNode(display)
     legend.SetAndObserveColorNodeID(display.GetColorNodeID())
     legend.SetTitleText(title)
+    legend.GetTitleTextProperty().SetFontSize(TITLE_POINTS)
+    legend.GetLabelTextProperty().SetFontSize(LABEL_POINTS)
     legend.SetLabelFormat("%+.3g")
     legend.SetNumberOfLabels(5)
     legend.SetMaxNumberOfColors(256)

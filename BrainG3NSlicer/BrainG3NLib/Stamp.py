@@ -20,12 +20,24 @@ class Stamp:
         self._observed: list[tuple[Any, int]] = []
 
     def follow(self) -> None:
-        """Watch the views that exist now, and write what they need."""
+        """Watch the views that exist now and those of later layouts, and write what they need."""
         self.letGo()
+        self._observe(self.scene, self.scene.NodeAddedEvent, self._added)
         for node in compositeNodes(self.scene):
-            tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self.write())
-            self._observed.append((node, tag))
+            self._watch(node)
         self.write()
+
+    def _watch(self, node: Any) -> None:
+        self._observe(node, vtk.vtkCommand.ModifiedEvent, lambda *_: self.write())
+
+    def _observe(self, thing: Any, event: int, callback: Any) -> None:
+        self._observed.append((thing, thing.AddObserver(event, callback)))
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _added(self, caller: Any, event: str, node: Any) -> None:
+        """Another layout brought another view."""
+        if node is not None and node.IsA("vtkMRMLSliceCompositeNode"):
+            self._watch(node)
 
     def letGo(self) -> None:
         """Stop watching, and wipe the text off."""
@@ -50,7 +62,12 @@ class Stamp:
 
 def compositeNodes(scene) -> list[Any]:
     """What each slice view shows."""
-    nodes = scene.GetNodesByClass("vtkMRMLSliceCompositeNode")
+    return nodesOfClass(scene, "vtkMRMLSliceCompositeNode")
+
+
+def nodesOfClass(scene, className: str) -> list[Any]:
+    """All nodes of a class."""
+    nodes = scene.GetNodesByClass(className)
     found = [nodes.GetItemAsObject(i) for i in range(nodes.GetNumberOfItems())]
     nodes.UnRegister(None)
     return found

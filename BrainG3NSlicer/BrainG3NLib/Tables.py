@@ -9,12 +9,16 @@ import slicer
 import vtk
 
 from braing3n_core.schema import Effect, Reading
-from braing3n_core.wording import certainty_text, familiar_text, number, quality_text
+from braing3n_core.wording import certainty_text, drift_text, familiar_text, number, quality_text, value_text
 
 from .Scene import Run
 
 READING_COLUMNS = ("Task", "Prediction", "Unit", "Interval or probabilities", "Quality of the probe", "Familiar scan")
-EFFECT_COLUMNS = ("Task", "Before", "After", "Unit", "Counts above", "Verdict")
+QUALITY_COLUMNS = ("Measure", "Value")
+EFFECT_COLUMNS = ("Task", "Verdict", "Before", "After", "Drift", "Counts above", "Unit")
+SHORT_READING_COLUMNS = ("Task", "Prediction", "Interval or probabilities", "Familiar", "Quality of the probe")
+SHORT_EFFECT_COLUMNS = EFFECT_COLUMNS[:5]
+"""Of the panel, which is narrow; nodes and files have the long ones."""
 
 
 def taskName(task: str) -> str:
@@ -30,13 +34,30 @@ def readingRows(readings: Iterable[Reading]) -> list[tuple[str, ...]]:
     ]
 
 
+def shortReadingRows(readings: Iterable[Reading]) -> list[tuple[str, ...]]:
+    """One row a reading for the panel, sorted by task."""
+    return [
+        (taskName(r.task), value_text(r), certainty_text(r), "yes" if r.in_distribution else "NO", quality_text(r))
+        for r in sorted(readings, key=lambda r: r.task)
+    ]
+
+
+def offTarget(effects: Iterable[Effect], readings: Iterable[Reading]) -> str:
+    """What an edit changed that was not asked for, in a sentence; empty if nothing did."""
+    errors = {reading.task: threshold(reading) for reading in readings}
+    changed = [e for e in effects if verdict(e, errors.get(e.task)) == VERDICTS[1]]
+    words = [f"{taskName(e.task).lower()} ({drift_text(e) or f'{e.before} to {e.after}'})" for e in changed]
+    return f"Not asked for, but changed too: {', '.join(sorted(words))}." if words else ""
+
+
 def effectRows(effects: Iterable[Effect], readings: Iterable[Reading] = ()) -> list[tuple[str, ...]]:
     """One row an effect; what was asked for first, then what changed beside it by more than its threshold."""
     errors = {reading.task: threshold(reading) for reading in readings}
     judged = [(effect, errors.get(effect.task), verdict(effect, errors.get(effect.task))) for effect in effects]
     ranked = sorted(judged, key=lambda row: (VERDICTS.index(row[2]), row[0].task))
     return [
-        (taskName(e.task), number(e.before), number(e.after), e.unit, "" if limit is None else number(limit), words)
+        (taskName(e.task), words, number(e.before), number(e.after), drift_text(e),
+         "" if limit is None else number(limit), e.unit)
         for e, limit, words in ranked
     ]
 

@@ -14,7 +14,8 @@ from braing3n_core.errors import BrainG3NError
 from . import Choices, Tables, Views
 from .ComputePanel import ComputePanel
 from .Jobs import Answer, Event, Job, Runner, TimeLeft, progressInto
-from .Logic import Logic, tableText
+from .Logic import Logic, qualityRows, tableText
+from .Requests import suggestModality
 from .Stamp import Stamp
 
 PUMP_MS = 100
@@ -37,6 +38,7 @@ class Panels:
         self._showing: Iterator[Any] | None = None
         self._sketching: Iterator[Any] | None = None
         self._timeLeft: TimeLeft | None = None
+        self._tips = {button: getattr(ui, button).toolTip for button in APPLY}
         self.stamp = Stamp(logic.scene, slicer.app.layoutManager())
         self.compute = ComputePanel(ui, logic, self._offer)
         self.timer = self.compute.timer = qt.QTimer()
@@ -139,7 +141,16 @@ class Panels:
         ui.exportButton.connect("clicked(bool)", lambda _=False: self._export())
         ui.compareButton.connect("clicked(bool)", lambda _=False: self._compare())
         ui.opacitySlider.connect("valueChanged(double)", lambda v: Views.setOpacity(self.logic.scene, v))
-        ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", lambda _: self._refresh())
+        ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._inputChosen)
+
+    def _inputChosen(self, node: Any) -> None:
+        """Suggest the modality that the scan's name tells."""
+        word = suggestModality(node.GetName()) if node is not None else None
+        if word is not None and self.parameters is not None and word != self.parameters.modality:
+            self.parameters.modality = word
+            Choices.show(self.ui, self.parameters)
+            self.say(f"Modality {word}, as the name of the volume suggests. Choose another if that is wrong.")
+        self._refresh()
 
     def _choose(self, box: str) -> None:
         if self.parameters is not None:
@@ -148,6 +159,7 @@ class Panels:
     def _offer(self, capabilities: dict[str, Any]) -> None:
         if self.parameters is not None:
             Choices.fill(self.ui, self.parameters, capabilities)
+        self._refresh()
 
     def _happened(self, event: Event) -> None:
         if event.kind == "progress":
@@ -189,12 +201,15 @@ class Panels:
     def _show(self, run: Any) -> None:
         result = run.result
         if result.readings:
-            _fillTable(self.ui.readingsTable, Tables.READING_COLUMNS, Tables.readingRows(result.readings))
+            _fillTable(self.ui.readingsTable, Tables.SHORT_READING_COLUMNS, Tables.shortReadingRows(result.readings))
         if result.effects:
             rows = Tables.effectRows(result.effects, result.readings)
-            _fillTable(self.ui.effectsTable, Tables.EFFECT_COLUMNS, rows)
+            _fillTable(self.ui.effectsTable, Tables.SHORT_EFFECT_COLUMNS, rows)
+        if result.kind == "preprocess":
+            _fillTable(self.ui.qualityTable, Tables.QUALITY_COLUMNS, qualityRows(result))
         self._compare()
-        self._finish("\n".join(["Done.", *result.warnings]))
+        changed = Tables.offTarget(result.effects, result.readings)
+        self._finish("\n".join(line for line in ("Done.", changed, *result.warnings) if line))
 
     def _compare(self) -> None:
         if self.run is None:
@@ -204,7 +219,7 @@ class Panels:
 
     def _look(self, run: Any) -> None:
         if self.parameters is not None and ("counterfactual" in run.named or "forecast" in run.named):
-            Views.sideBySide(self.logic.scene)
+            Views.sideBySide(self.logic.scene, Views.chartOf(run))
             Views.compare(run, self.parameters.opacity)
             self.stamp.follow()
 
@@ -256,10 +271,13 @@ class Panels:
 
     def _refresh(self) -> None:
         running, kind = self.isRunning(), self.job.kind if self.job is not None else None
+        missing = Choices.missing(self.compute.capabilities)
         for button, (verb, text) in APPLY.items():
             widget = getattr(self.ui, button)
             widget.text = "Cancel" if running and verb == kind else text
-            widget.enabled = self.parameters is not None and (not running or verb == kind)
+            mayStart = not running and verb not in missing
+            widget.enabled = self.parameters is not None and (mayStart or (running and verb == kind))
+            widget.toolTip = f"Not possible: {missing[verb]}." if verb in missing else self._tips[button]
         for widget in (self.ui.locationBox, self.ui.testButton, self.ui.installButton):
             widget.enabled = not running  # a run under way keeps its worker
         self.ui.progressBar.visible = running
@@ -268,11 +286,15 @@ class Panels:
 
 
 def _fillTable(widget: Any, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Show the leading columns of some rows; the last one takes the space that is left, and wraps."""
     widget.setColumnCount(len(columns))
     widget.setHorizontalHeaderLabels(list(columns))
     widget.setRowCount(len(rows))
     for r, row in enumerate(rows):
-        for c, text in enumerate(row):
-            widget.setItem(r, c, qt.QTableWidgetItem(text))
+        for c, text in enumerate(row[: len(columns)]):
+            item = qt.QTableWidgetItem(text)
+            item.setToolTip(text)  # a narrow panel cuts long words
+            widget.setItem(r, c, item)
     widget.resizeColumnsToContents()
+    widget.horizontalHeader().setSectionResizeMode(len(columns) - 1, qt.QHeaderView.Stretch)
     widget.resizeRowsToContents()

@@ -2,26 +2,18 @@
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "BrainG3NSlicer"), str(ROOT)]
 
 import slicer  # noqa: E402
 from BrainG3NLib.Logic import Logic, saveRun  # noqa: E402
+from BrainG3NLib.Requests import settings  # noqa: E402
 from BrainG3NLib.Volumes import fillNode, slicerOrder  # noqa: E402
 from BrainG3NLib.Worker import Compute, ComputeSettings  # noqa: E402
 
 from braing3n_core.errors import BrainG3NError  # noqa: E402
 from braing3n_core.volume import Volume, stem  # noqa: E402
-
-DEFAULTS = {
-    "maskVolume": None, "brain": "auto", "correctBias": True, "targetDisease": "", "targetSex": "", "targetAge": 0.0,
-    "targetModality": "", "targetSite": "", "targetIdh1": "", "guidance": 1.5, "strength": 1.0,
-    "editRendering": "residual", "editSamples": 1, "coarseFirst": False, "knownDisease": "", "knownSex": "",
-    "knownAge": 0.0, "knownCdr": "",
-    "horizons": "1, 2, 5", "samples": 8, "uncertainty": True, "forecastRendering": "residual",
-}  # fmt: skip
 
 _KEPT = []  # logics live as long as the process
 
@@ -75,7 +67,7 @@ def _settings(logic, item, options):
     node = logic.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", volume.name)
     fillNode(node, slicerOrder(volume.array), volume.affine)
     shared = {"inputVolume": node, "modality": options.modality, "stage": options.stage, "seed": options.seed}
-    return SimpleNamespace(**{**DEFAULTS, **shared, **item.changes})
+    return settings(**{**shared, **item.changes})
 
 
 def _tell(fraction, message):

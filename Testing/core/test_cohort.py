@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from braing3n_core.cli import main, parse_shard
+from braing3n_core.cli import main
 from braing3n_core.cohort import CohortPlan, make_cohort, read_rows
 from braing3n_core.engine import Engine
 from braing3n_core.errors import Cancelled, RequestError
@@ -107,12 +107,6 @@ def test_the_command_line_reads_conditions_from_a_table_and_shows_how_far_it_is(
     ])
     assert code == 0 and json.loads(capsys.readouterr().out)["present"] == 1
     assert participants(tmp_path / "out")[0]["disease"] == "HC"
-
-
-@pytest.mark.parametrize("text", ["2", "a/b", "1/"])
-def test_a_shard_that_cannot_be_read_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match="shard"):
-        parse_shard(text)
 
 
 def test_a_shard_that_does_not_exist_and_an_empty_cohort_are_refused() -> None:

@@ -21,12 +21,10 @@ for folder in (str(MODULE), str(REPOSITORY)):
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("BRAING3N_TESTING", "1")
 
+from BrainG3NLib.Requests import DEFAULTS
+
 SETTINGS: dict[str, Any] = {
-    "inputVolume": None, "maskVolume": None, "modality": "T1", "stage": "registered", "brain": "none",
-    "correctBias": False, "seed": 0, "targetDisease": "", "targetSex": "", "targetAge": 0.0, "targetModality": "",
-    "targetSite": "", "targetIdh1": "", "guidance": 1.5, "strength": 1.0, "editRendering": "residual",
-    "knownDisease": "", "knownSex": "", "knownAge": 0.0, "knownCdr": "", "horizons": "1, 5", "samples": 2,
-    "uncertainty": True, "forecastRendering": "residual", "editSamples": 1, "coarseFirst": False,
+    **DEFAULTS, "stage": "registered", "brain": "none", "correctBias": False, "horizons": "1, 5", "samples": 2,
 }  # fmt: skip
 
 
@@ -69,10 +67,9 @@ def tinyCheckpoint(python: str, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def templateFile(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stripped T1 on the atlas grid, which nobody has to register."""
-    path = tmp_path_factory.mktemp("scan") / "template.nrrd"
-    load = "from braing3n_core.preprocess.template import load_template"
-    _do(python, f"{load}; load_template().volume.save({str(path)!r})")
-    return path
+    from Testing.slicer.harness.template import writeTemplate
+
+    return writeTemplate(python, tmp_path_factory.mktemp("scan") / "template.nrrd")
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ READINGS = (
     Reading("ventricle_volume", 31.0, "mL", (20.0, 40.0), quality={"mae": 4.0}),
 )
 EFFECTS = (
-    Effect("age", 61.5, 66.0, "years"), Effect("disease", "HC", "AD", asked=True),
-    Effect("ventricle_volume", 31.0, 39.0, "mL"),
+    Effect("age", 61.5, 66.0, "years", drift=4.5), Effect("disease", "HC", "AD", asked=True, drift=0.6),
+    Effect("ventricle_volume", 31.0, 39.0, "mL", drift=8.0),
 )  # fmt: skip
 PROVENANCE = {"seed": 7, "checkpoint": {"ids": {"dit": "abc"}}, "request": {"input": "/tmp/x", "strength": 1.0}}
 

@@ -75,6 +75,14 @@ def test_the_index_entry_does_not_pretend_to_have_an_address() -> None:
     assert (".invalid/" in INDEX["scm_url"]) == ("`scm_url` is a placeholder" in guide)
 
 
+def test_icon_and_screenshots_of_the_extension_are_files_at_the_address_of_the_index() -> None:
+    text = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
+    (address,) = re.findall(r'set\(BrainG3N_FILES "(.+)/raw/main"\)', text)
+    assert f"{address}.git" == INDEX["scm_url"]
+    files = re.findall(r"\$\{BrainG3N_FILES\}/([^\s\"]+)", text)
+    assert len(files) > 2 and [f for f in files if not (REPOSITORY / f).is_file()] == []
+
+
 def test_every_bound_widget_names_a_parameter_that_exists() -> None:
     tree = ElementTree.parse(MODULE / "Resources" / "UI" / "BrainG3N.ui")
     bound = {p.findtext("string") for p in tree.iter("property") if p.get("name") == "SlicerParameterName"}

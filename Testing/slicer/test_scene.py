@@ -128,7 +128,7 @@ def test_the_classes_that_probes_weigh_become_a_bar_chart(mrml, head) -> None:
 
 
 def test_an_effect_smaller_than_the_probes_error_is_not_called_off_target() -> None:
-    verdicts = {row[0]: (row[4], row[5]) for row in effectRows(EFFECTS, READINGS)}
+    verdicts = {row[0]: (row[5], row[1]) for row in effectRows(EFFECTS, READINGS)}
     assert verdicts == {"Disease": ("", VERDICTS[0]), "Ventricle volume": ("4.0", VERDICTS[1]),
                         "Age": ("7.5", VERDICTS[2])}  # fmt: skip
     assert threshold(READINGS[1]) is None

@@ -16,14 +16,13 @@ import numpy as np
 import pytest
 
 from braing3n_core.atlas import ATLAS_AFFINE, to_model_grid
-from braing3n_core.errors import RequestError
 from braing3n_core.preprocess.template import load_template
 from braing3n_core.volume import Volume
 from training.manifest.__main__ import main as manifest
 from training.manifest.table import read_manifest
 from training.prepare.__main__ import main as prepare
-from training.prepare.__main__ import shard, unfinished
-from training.prepare.scan import Choices
+from training.prepare.__main__ import unfinished
+from training.prepare.scan import Choices, prepare_visit
 from training.store import Store, StoreError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -126,20 +125,50 @@ def test_a_finished_store_is_not_touched_again(cohort: Path, store: Path) -> Non
 def test_a_scan_that_was_replaced_is_prepared_again(cohort: Path, store: Path) -> None:
     rows = read_manifest(cohort)
     choices = Choices(images=False)
-    assert not unfinished(rows, (0, 1), store, choices)
+    assert not unfinished(rows, (1, 1), store, choices)
     os.utime(rows[0].path)
-    visits = unfinished(rows, (0, 1), store, choices)
+    visits = unfinished(rows, (1, 1), store, choices)
     assert [sum(visit.todo) for visit in visits] == [1] and visits[0].rows[visits[0].todo.index(True)] == rows[0]
-    assert len(unfinished(rows, (0, 1), store, Choices(images=False, brain="none"))) == SCANS - 1
+    assert len(unfinished(rows, (1, 1), store, Choices(images=False, brain="none"))) == SCANS - 1
 
 
 def test_shards_part_the_visits_and_together_are_all(cohort: Path, tmp_path: Path) -> None:
     rows = read_manifest(cohort)
-    parts = [unfinished(rows, (i, 3), tmp_path, Choices()) for i in range(3)]
+    parts = [unfinished(rows, (i, 3), tmp_path, Choices()) for i in (1, 2, 3)]
     seen = [row.path for part in parts for visit in part for row in visit.rows]
     assert sorted(seen) == sorted(row.path for row in rows)
-    with pytest.raises(RequestError, match="is no shard"):
-        shard("3/3")
+    assert prepare([str(cohort), "-o", str(tmp_path), "--shard", "0/3"]) == 1
+
+
+def test_images_of_a_visit_are_bids_derivatives_on_the_atlas_grid_in_one_brain(cohort: Path, tmp_path: Path) -> None:
+    rows = [row for row in read_manifest(cohort) if row.subject == "0"]
+    assert prepare_visit(rows, [True] * len(rows), tmp_path, Choices()) == 2
+    folder = tmp_path / "small/sub-0/ses-1/anat"
+    images = {p.name: Volume.load(p) for p in folder.glob("*.nii.gz")}
+    stem = "sub-0_ses-1_space-SRI24_desc-"
+    assert set(images) == {f"{stem}preproc_T1w.nii.gz", f"{stem}preproc_T2w.nii.gz", f"{stem}brainT1_mask.nii.gz",
+                           f"{stem}brainT2_mask.nii.gz"}
+    brains = [images[f"{stem}brain{m}_mask.nii.gz"].array > 0 for m in ("T1", "T2")]
+    np.testing.assert_array_equal(*brains)
+    for modality in ("T1", "T2"):
+        image = images[f"{stem}preproc_{modality}w.nii.gz"]
+        assert np.array_equal(image.affine, ATLAS_AFFINE) and not image.array[~brains[0]].any()
+        sidecar = json.loads((folder / f"{stem}preproc_{modality}w.json").read_text())
+        assert sidecar["SkullStripped"] and sidecar["Space"] == "SRI24" and sidecar["Sources"][0].endswith(".nii.gz")
+        # What training reads is the same volume on the model grid.
+        record = json.loads((folder / f"sub-0_ses-1_{modality}w_outcome.json").read_text())["record"]
+        stored = np.load(tmp_path / record["file"]).astype(np.float32) * record["scale"]
+        np.testing.assert_allclose(stored, to_model_grid(image.array), atol=record["scale"] * 1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_bytes_of_one(cohort: Path, tmp_path: Path) -> None:
+    for jobs in ("1", "2"):
+        assert prepare([str(cohort), "-o", str(tmp_path / jobs), "--jobs", jobs]) == 0
+    written = {p.relative_to(tmp_path / "1") for p in (tmp_path / "1").rglob("*") if p.suffix in (".gz", ".npy")}
+    assert len(written) == 3 * (SCANS - 1)
+    for path in (*written, "records.json", "quality.tsv", "quarantine.tsv", "outliers.tsv"):
+        assert (tmp_path / "1" / path).read_bytes() == (tmp_path / "2" / path).read_bytes(), path
 
 
 @pytest.mark.slow

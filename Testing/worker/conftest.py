@@ -20,6 +20,7 @@ from braing3n_core.protocol import API, TOKEN_VARIABLE
 from braing3n_core.remote import Errand, RemoteEngine
 from braing3n_core.schema import Conditions, GenerateRequest, request_to_dict
 from braing3n_core.volume import Volume
+from braing3n_core.worker.certificate import fingerprint_of, make_certificate
 from braing3n_core.worker.store import Database
 from braing3n_core.worker.tokens import SCOPES, TokenStore
 
@@ -29,10 +30,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class RunningWorker:
-    """A worker process on a spool that outlives it. users: a token for each."""
+    """A worker process on a spool that outlives it. users: a token for each. rehearsal: in the place of the engine."""
 
-    def __init__(self, spool: Path, *arguments: str, users: tuple[str, ...] = ("alice", "bob")) -> None:
-        self.spool, self.arguments = spool, arguments
+    def __init__(
+        self, spool: Path, *arguments: str, users: tuple[str, ...] = ("alice", "bob"), rehearsal: bool = True
+    ) -> None:
+        self.spool, self.arguments = spool, (*arguments, *(["--rehearsal"] if rehearsal else []))
         self.tokens = {user: self.add_token(user) for user in users}
         self.port = 0
         self._log = open(spool / "log.txt", "ab")  # noqa: SIM115 - held as long as the worker lives
@@ -59,7 +62,7 @@ class RunningWorker:
         environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), environment.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
             [sys.executable, "-m", "braing3n_core.worker", "--spool", str(self.spool), "--port", str(self.port),
-             "--rehearsal", *self.arguments],
+             *self.arguments],
             env=environment, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         return self
@@ -147,6 +150,14 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWorker]:
     running = RunningWorker(tmp_path_factory.mktemp("spool")).start().wait_ready()
     yield running
     running.stop()
+
+
+def secure_worker(spool: Path, *arguments: str, rehearsal: bool = True) -> RunningWorker:
+    """A worker with TLS, not yet started, its certificate made as `worker init` makes it."""
+    cert, key = make_certificate(spool, "127.0.0.1")
+    running = RunningWorker(spool, "--tls-cert", str(cert), "--tls-key", str(key), *arguments, rehearsal=rehearsal)
+    running.fingerprint = fingerprint_of(cert)
+    return running
 
 
 @pytest.fixture

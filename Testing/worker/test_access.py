@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import ssl
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,13 @@ import pytest
 import requests
 
 from braing3n_core.cli import main
-from braing3n_core.errors import AccessError, ConfigError, UntrustedError
+from braing3n_core.errors import AccessError, ConfigError
 from braing3n_core.progress import Cancel
 from braing3n_core.protocol import API
 from braing3n_core.remote import Errand, RemoteEngine
 from braing3n_core.schema import request_to_dict
 from braing3n_core.worker.audit import Audit, verify_audit
-from braing3n_core.worker.certificate import fingerprint_of, make_certificate
+from braing3n_core.worker.certificate import fingerprint_of
 from braing3n_core.worker.serve import Address, check_address
 from braing3n_core.worker.settings import Settings
 
@@ -149,44 +147,6 @@ def test_the_client_says_who_is_refused(worker: RunningWorker, tmp_path: Path) -
         RemoteEngine(worker.url, "bg3_wrong").run(steps(1), tmp_path / "out")
     assert caught.value.code == "access.token"
     assert caught.value.hint
-
-
-@pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWorker]:
-    """A worker with TLS, its certificate made as `worker init` makes it."""
-    spool = tmp_path_factory.mktemp("secure")
-    cert, key = make_certificate(spool, "127.0.0.1")
-    running = RunningWorker(spool, "--tls-cert", str(cert), "--tls-key", str(key))
-    running.fingerprint = fingerprint_of(cert)
-    yield running.start().wait_ready()
-    running.stop()
-
-
-def test_a_pinned_certificate_is_trusted(secure: RunningWorker, tmp_path: Path) -> None:
-    assert secure.engine().run(steps(1), tmp_path / "out").outputs
-
-
-@pytest.mark.parametrize("fingerprint", [None, "0" * 64], ids=["unpinned", "another"])
-def test_any_other_certificate_is_not(secure: RunningWorker, tmp_path: Path, fingerprint: str | None) -> None:
-    with pytest.raises(UntrustedError):
-        RemoteEngine(secure.url, secure.tokens["alice"], fingerprint).run(steps(1), tmp_path / "out")
-    assert secure.tokens["alice"] not in (secure.spool / "log.txt").read_text()
-
-
-def test_plain_http_is_not_answered_where_tls_is_on(secure: RunningWorker) -> None:
-    with pytest.raises(requests.RequestException):
-        requests.get(secure.url.replace("https", "http"), timeout=5)
-
-
-def test_old_tls_is_refused(secure: RunningWorker) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.minimum_version = ssl.TLSVersion.TLSv1_1
-    context.maximum_version = ssl.TLSVersion.TLSv1_1
-    import socket
-
-    with socket.create_connection(("127.0.0.1", secure.port), 5) as plain, pytest.raises((ssl.SSLError, OSError)):
-        context.wrap_socket(plain)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "gpu.hospital.example"])

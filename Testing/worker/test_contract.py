@@ -115,7 +115,7 @@ def content(path: Path) -> str:
     data = json.loads(path.read_text(encoding="utf-8"))
     if path.name == "provenance.json":
         data = without_times(data)
-        data["checkpoint"] = without_place(data["checkpoint"])
+        data["checkpoint"] = without_place(data["checkpoint"]) if data["checkpoint"] else None  # preprocessing has none
     return json.dumps(data, sort_keys=True)
 
 

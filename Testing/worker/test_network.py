@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from braing3n_core.protocol import CHUNK_BYTES
 from braing3n_core.remote import RemoteEngine
 from braing3n_core.schema import GenerateRequest, ProbeRequest
 from braing3n_core.volume import Volume
+from braing3n_core.wire import Wire
 
 from .conftest import SLACK, RunningWorker, contents, free_port, steps
 from .fault_proxy import FAULTS, Fault, FaultProxy
@@ -73,6 +75,36 @@ def test_a_fault_is_only_a_delay(
         assert time.monotonic() - start < 60 * SLACK
         if phase != "poll":
             assert proxy.sent - size <= AGAIN_BYTES
+
+
+def test_five_broken_connections_cost_no_more_than_four_megabytes(
+    worker: RunningWorker, proxy: FaultProxy, large_scan: Path, tmp_path: Path
+) -> None:
+    proxy.plan(Fault("cut", times=5, after=2_000_000))
+    engine = RemoteEngine(f"http://127.0.0.1:{proxy.port}", worker.tokens["alice"])
+    assert engine.run(ProbeRequest(str(large_scan)), tmp_path / "out").outputs
+    assert proxy.hit == 5
+    assert proxy.sent - large_scan.stat().st_size <= AGAIN_BYTES
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\ncontent-ty", b"HTTP/1.1 409 Conflict\r\nUpload-Offset: 20", b"HTTP"]
+)
+def test_an_answer_whose_headers_are_cut_off_is_a_broken_connection(head: bytes) -> None:
+    """The standard library takes the end of the connection for the end of the headers, and the body for empty."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(head)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        wire = Wire(f"http://127.0.0.1:{listening.getsockname()[1]}", "x" * 32, None, 0.0)
+        with pytest.raises(UnreachableError):
+            wire.call("GET", "/v1/jobs")
+        thread.join(20)
 
 
 def test_a_worker_that_is_not_there_is_a_typed_error_in_time(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from braing3n_core.progress import Cancel
 from braing3n_core.protocol import API
 from braing3n_core.remote import Errand
 from braing3n_core.schema import ProbeRequest
+from braing3n_core.worker.executor_link import ExecutorLink
+from braing3n_core.worker.settings import Settings
 
 from .conftest import REPOSITORY, RunningWorker, audit_lines, contents, state, steps, submit, wait_for
 
@@ -64,6 +66,22 @@ def test_the_executor_dies_with_the_api(own_worker: RunningWorker) -> None:
     assert executors
     own_worker.kill()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() and alive(pid) for pid in executors), 10)
+
+
+def test_an_executor_that_cannot_be_heard_any_more_gets_no_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for the moment between the kill of a process and its end."""
+    mute = tmp_path / "mute"
+    mute.write_text("#!/bin/sh\nexec 1>&-\nexec sleep 60\n")
+    mute.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(mute))
+    link = ExecutorLink(Settings(tmp_path))
+    assert link.events.get(timeout=30) == {"event": "gone"}
+    assert Path(f"/proc/{link.pid}").exists()
+    assert not link.alive()
+    link.kill()
+    assert not alive(link.pid)
 
 
 def test_a_job_that_crashes_its_process_once_is_done_the_second_time(worker: RunningWorker, tmp_path: Path) -> None:

@@ -151,14 +151,6 @@ class ResBlock(nn.Module):
         return x + self.conv2(F.silu(self.norm2(h)))
 
 
-def pixel_unshuffle_3d(x: Tensor, factor: int) -> Tensor:
-    """The inverse of :func:`pixel_shuffle_3d`: (B, C, x*factor, y*factor, z*factor) -> (B, C*factor^3, x, y, z)."""
-    b, c, *size = x.shape
-    small = [s // factor for s in size]
-    x = x.reshape(b, c, small[0], factor, small[1], factor, small[2], factor).permute(0, 1, 3, 5, 7, 2, 4, 6)
-    return x.reshape(b, c * factor**3, *small)
-
-
 def pixel_shuffle_3d(x: Tensor, factor: int) -> Tensor:
     """(B, C*factor^3, x, y, z) -> (B, C, x*factor, y*factor, z*factor)."""
     b, c, *size = x.shape

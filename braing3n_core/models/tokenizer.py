@@ -6,13 +6,14 @@ Shape legend: B batch, N = 1200 tokens, D encoder width, C latent channels, X Y 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import GRID, PATCH, Attention, ResBlock, pixel_shuffle_3d, pixel_unshuffle_3d, unpatchify
+from .layers import GRID, Attention, ResBlock, pixel_shuffle_3d
+from .patch_decoder import PatchDecoder, PatchDecoderConfig
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class TokenizerConfig:
     """Sizes of projection and decoder; the defaults are the paper's where it gives them.
 
     widths: channels at 10^3, 20^3, ... ; blocks: residual blocks a level; last_factor: final pixel-shuffle to voxels.
-    linear_rank: rank of the linear reading that the convolutions see and correct (ADR 13); 0, the paper: none.
+    patches: the small preset's decoder of overlapping patches; where it has atoms it takes the convolutions' place.
     """
 
     encoder_width: int = 1152
@@ -30,19 +31,7 @@ class TokenizerConfig:
     blocks: tuple[int, ...] = (1, 2, 5, 4)
     last_factor: int = 2
     num_heads: int = 8
-    linear_rank: int = 0
-
-
-class LinearReading(nn.Module):
-    """Every patch as a linear function of the latents of its 3 x 3 x 3 neighbourhood: (B,C,10,12,10) -> volume."""
-
-    def __init__(self, channels: int, rank: int) -> None:
-        super().__init__()
-        self.gather = nn.Conv3d(channels, rank, 3, padding=1)
-        self.voxels = nn.Linear(rank, PATCH**3)
-
-    def forward(self, latents: Tensor) -> Tensor:
-        return unpatchify(self.voxels(self.gather(latents).flatten(2).transpose(1, 2)))
+    patches: PatchDecoderConfig = field(default_factory=PatchDecoderConfig)
 
 
 class SpatialAttention(nn.Module):
@@ -77,24 +66,17 @@ class Decoder(nn.Module):
         )
         self.norm_out = nn.GroupNorm(8, last)
         self.conv_out = nn.Conv3d(last, config.last_factor**3, 3, padding=1)
-        self.linear = LinearReading(config.channels, config.linear_rank) if config.linear_rank else None
-        if self.linear is not None:
-            self.refine = nn.Conv3d(config.last_factor**3, last, 3, padding=1)
-            nn.init.zeros_(self.conv_out.weight)  # the convolutions start at no correction
-            nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+    @property
+    def to_voxels(self) -> nn.Module:
+        """The last layer, which a half-precision run leaves in float32."""
+        return self.conv_out
 
     def forward(self, latents: Tensor) -> Tensor:
-        factor = self.config.last_factor
         grid = latents.transpose(1, 2).reshape(len(latents), -1, *GRID)  # (B,C,10,12,10)
-        linear = None if self.linear is None else self.linear(grid)
         x = self.levels[0](self.middle(self.conv_in(grid)))
         for up, level in zip(self.ups, self.levels[1:], strict=True):
-            x = pixel_shuffle_3d(up(x), 2)
-            if linear is not None and level is self.levels[-1]:
-                x = x + self.refine(pixel_unshuffle_3d(linear, factor))
-            x = level(x)
-        volume = pixel_shuffle_3d(self.conv_out(F.silu(self.norm_out(x))), factor)
-        return volume if linear is None else volume + linear
+            x = level(pixel_shuffle_3d(up(x), 2))
+        return pixel_shuffle_3d(self.conv_out(F.silu(self.norm_out(x))), self.config.last_factor)
 
 
 class Tokenizer(nn.Module):
@@ -109,7 +91,8 @@ class Tokenizer(nn.Module):
         self.projection = nn.Linear(config.encoder_width, config.channels)
         self.register_buffer("latent_mean", torch.zeros(config.channels))
         self.register_buffer("latent_std", torch.ones(config.channels))
-        self.decoder = Decoder(config)
+        patches = config.patches
+        self.decoder = PatchDecoder(config.channels, patches) if patches.atoms else Decoder(config)
 
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens (B,N,D) -> standardised latents (B,N,C), float32."""

@@ -1,15 +1,19 @@
 """Brain extraction by HD-BET 2 (Isensee 2019), the paper's tool, when its package and its weights are there.
 
-Its package is not a dependency: it draws another torch. nnU-Net's predictor is called in this process on the weights
-folder, without HD-BET's own wrapper (which replaces ``sys.stdout`` and spawns workers). This path was written to the
-documented interface of nnU-Net v2 and has not been run with the real weights.
+Its package is an extra of its own, installed under this project's constraints so that torch stays as it is. nnU-Net's
+predictor is called in this process on the weights folder, without HD-BET's own wrapper (which replaces ``sys.stdout``
+and spawns workers). Tests run it on random weights in a folder of the real form; it has not been run with the real
+weights, whose sha256 is therefore not known here: it is put on record, and checked where a file
+``checkpoint_final.pth.sha256`` lies beside them, which matters because nnU-Net's weights are a pickle.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +43,15 @@ class HDBet:
     def available(self) -> tuple[bool, str]:
         """Whether it can run here, and why or why not."""
         if importlib.util.find_spec("nnunetv2") is None:
-            return False, "the package nnunetv2 is not installed (pip install --no-deps hd-bet nnunetv2)"
-        if not (weights_folder() / "fold_all" / CHECKPOINT).is_file():
+            return False, "the package nnunetv2 is not installed (pip install -c constraints.txt hd-bet)"
+        path = weights_folder() / "fold_all" / CHECKPOINT
+        if not path.is_file():
             where = f"{weights_folder()} (or set {WEIGHTS_VARIABLE})"
             return False, f"no HD-BET weights in {where}; unpack there what {WEIGHTS_URL} offers"
-        return True, f"HD-BET weights in {weights_folder()}"
+        digest, noted = _sha256(path, path.stat().st_mtime_ns), _noted_sha256(path)
+        if noted not in (None, digest):
+            return False, f"{path} has sha256 {digest}, noted beside it is {noted}; fetch it again from {WEIGHTS_URL}"
+        return True, f"HD-BET weights in {weights_folder()}, sha256 {digest}"
 
     def prepare(self) -> None:
         """Raises DependencyError when the package or the weights are missing; neither is fetched."""
@@ -52,7 +60,8 @@ class HDBet:
             raise DependencyError("brain.hd-bet", f"hd-bet cannot run here: {why}.", "Use --brain auto.")
 
     def extract(self, volume: Volume, *, progress: Progress = silent, cancel: Cancel | None = None) -> np.ndarray:
-        """Brain mask of a whole head: bool (X,Y,Z) on the volume's grid."""
+        """Brain mask of a whole head: bool (X,Y,Z) on the volume's grid. Raises what :meth:`prepare` raises."""
+        self.prepare()
         import torch
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -76,3 +85,17 @@ class HDBet:
         if not mask.any():
             raise PreprocessError("brain.empty", "HD-BET found no brain in the scan.", "Give a brain mask with --mask.")
         return filled(largest_component(np.ascontiguousarray(mask)))
+
+
+@lru_cache(maxsize=4)
+def _sha256(path: Path, changed_ns: int) -> str:
+    """Of a file's bytes; changed_ns: its time of change, so that a replaced file is read again."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _noted_sha256(path: Path) -> str | None:
+    """What the file ``PATH.sha256``, in the form of ``sha256sum``, says of it; None without one."""
+    note = path.with_name(f"{path.name}.sha256")
+    words = note.read_text(encoding="utf-8").split() if note.is_file() else []
+    return words[0].lower() if words else None

@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import BrainG3NError, ConfigError, ProcessError, RequestError
 from .answers import Refusal, refusal_response
 from .audit import Audit
+from .described import allowed_methods
 from .hub import Hub
 from .parts import Parts
 from .routes_info import info_routes
@@ -64,7 +65,7 @@ def create_app(worker: Worker) -> FastAPI:
 
     app = FastAPI(
         title="BrainG3N worker", version=__version__, lifespan=life, docs_url=None, redoc_url=None,
-        openapi_url="/v1/openapi.json",
+        openapi_url="/v1/openapi.json", generate_unique_id_function=lambda route: route.name,
         description="Jobs on brain MRI. Research software, not for clinical use. See docs/worker.md.",
     )  # fmt: skip
     for routes in (info_routes, upload_routes, job_routes):
@@ -91,6 +92,8 @@ def _answer_errors(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         sentence = RequestError(f"http.{error.status_code}", f"{error.detail}.", "See /v1/openapi.json.")
         headers = {k.replace("-", "_"): v for k, v in (error.headers or {}).items()}
+        if error.status_code == 405:  # the framework names the methods of one of the address's routes alone
+            headers["Allow"] = allowed_methods(app.openapi(), request.url.path) or headers.get("Allow", "GET")
         return refusal_response(Refusal(error.status_code, sentence, **headers))
 
     @app.exception_handler(BrainG3NError)

@@ -25,6 +25,7 @@ class ExecutorLink:
 
     def __init__(self, settings: Settings, gpu: str | None = None) -> None:
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._gone = False
         command = [
             sys.executable, "-m", "braing3n_core.worker.executor", settings.checkpoint, settings.device,
             str(settings.limits.forget_seconds), *(["--rehearsal"] if settings.rehearsal else []),
@@ -45,8 +46,8 @@ class ExecutorLink:
         return self._process.pid
 
     def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process.poll() is None
+        """Whether the process runs and can be heard: one that was killed closes its output before it has ended."""
+        return not self._gone and self._process.poll() is None
 
     def say(self, **message: Any) -> bool:
         """Send one message; False when nobody is there to hear it."""
@@ -79,4 +80,5 @@ class ExecutorLink:
             for line in stream:
                 with contextlib.suppress(ValueError):
                     self.events.put(json.loads(line))
+        self._gone = True  # before it is told, so that no more jobs go to a process that is ending
         self.events.put({"event": "gone"})

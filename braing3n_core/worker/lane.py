@@ -92,6 +92,8 @@ class Lane:
         if self._link is not None and self._link.alive() and self.capabilities is not None:
             return True
         if self._link is None or not self._link.alive():
+            if self._link is not None:
+                self._link.kill()
             self.parts.count("executor_starts")
             self._link = ExecutorLink(self.parts.settings, self.gpu)
         return self._hear_ready(self._link)

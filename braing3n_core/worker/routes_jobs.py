@@ -23,6 +23,7 @@ from ..protocol import (
 from ..schema import request_from_dict
 from .answers import ArtifactAnswer, ErrorBody, JobAnswer, JobsAnswer, Refusal, documented
 from .body import read_json
+from .described import job_schema, links
 from .guard import guard
 from .store import JobRow
 from .tokens import Principal
@@ -54,11 +55,11 @@ def job_routes(worker: "Worker") -> APIRouter:
 
     router.add_api_route(
         "/{job}", submit, methods=["PUT"], response_model=JobAnswer, openapi_extra=_BODY,
-        responses={201: {"model": JobAnswer, "description": "Queued."},
+        responses={200: {"links": _ITSELF}, 201: {"model": JobAnswer, "description": "Queued.", "links": _ITSELF},
                    **documented(400, 401, 403, 408, 409, 410, 413, 415, 422, 429)},
     )  # fmt: skip
 
-    @router.get("/{job}", responses=documented(401, 403, 404, 410, 422))
+    @router.get("/{job}", responses={200: {"links": _FILES}, **documented(401, 403, 404, 410, 422)})
     async def follow(
         job: JobId, principal: Who,
         wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="seconds to wait for news")] = 0,
@@ -189,16 +190,9 @@ def _unknown() -> Refusal:
     return Refusal(404, RequestError("job.unknown", "There is no such job.", "Check the id and the token."))
 
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {
-            "type": "object", "required": ["request"], "additionalProperties": False,
-            "properties": {"request": {"type": "object", "description": "as braing3n_core.schema, files by content id"},
-                           "format": {"type": "string", "enum": list(FORMATS)}},
-        }}},
-    }
-}  # fmt: skip
+_ITSELF = links("follow", "erase", job="$request.path.job")
+_FILES = links("fetch", job="$request.path.job", name="$response.body#/artifacts/0/name")
+_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": job_schema()}}}}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}}, 206: {"description": "The range that was asked for."},
     **documented(400, 401, 403, 404, 410, 416, 422),

@@ -10,6 +10,7 @@ from ..errors import RequestError
 from ..protocol import API, CHUNK_BYTES
 from .answers import Refusal, UploadAnswer, documented
 from .body import read_body
+from .described import EXAMPLE_CONTENT, EXAMPLE_SHA256, links
 from .guard import guard
 from .tokens import Principal
 from .uploads import FullError, OffsetError
@@ -17,7 +18,10 @@ from .uploads import FullError, OffsetError
 if TYPE_CHECKING:
     from .app import Worker
 
-Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="sha256 of the whole file")]
+Sha256 = Annotated[
+    str, Path(pattern="^[0-9a-f]{64}$", description="sha256 of the whole file", examples=[EXAMPLE_SHA256])
+]
+_ITSELF: dict[int | str, dict[str, Any]] = {200: {"links": links("stand", "forget", sha256="$request.path.sha256")}}
 
 
 def upload_routes(worker: "Worker") -> APIRouter:
@@ -34,8 +38,8 @@ def upload_routes(worker: "Worker") -> APIRouter:
 
     async def piece(
         request: Request, sha256: Sha256, principal: Annotated[Principal, Depends(who)],
-        size: Annotated[int, Query(ge=1, description="bytes of the whole file")],
-        offset: Annotated[int, Query(ge=0, description="where the piece begins")],
+        size: Annotated[int, Query(ge=1, description="bytes of the whole file", examples=[len(EXAMPLE_CONTENT)])],
+        offset: Annotated[int, Query(ge=0, description="where the piece begins", examples=[0])],
         x_chunk_sha256: Annotated[str | None, Header(pattern="^[0-9a-f]{64}$")] = None,
     ) -> UploadAnswer:
         """Add the next piece of a file, raw or in Content-Encoding gzip or zstd; it is taken whole or not at all."""
@@ -51,7 +55,7 @@ def upload_routes(worker: "Worker") -> APIRouter:
 
     router.add_api_route(
         "/{sha256}", piece, methods=["PATCH"],
-        responses=documented(400, 401, 403, 408, 409, 413, 415, 422, 429, 507), openapi_extra=_BYTES,
+        responses={**_ITSELF, **documented(400, 401, 403, 408, 409, 413, 415, 422, 429, 507)}, openapi_extra=_BYTES,
     )  # fmt: skip
 
     @router.delete("/{sha256}", status_code=204, responses=documented(401, 403, 422))
@@ -62,12 +66,8 @@ def upload_routes(worker: "Worker") -> APIRouter:
     return router
 
 
-_BYTES: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
+_OCTETS = {"schema": {"type": "string", "format": "binary", "minLength": 1}, "example": EXAMPLE_CONTENT}
+_BYTES: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/octet-stream": _OCTETS}}}
 
 
 def _append(worker: "Worker", key: tuple[str, str], place: tuple[int, int], body: bytes) -> UploadAnswer:

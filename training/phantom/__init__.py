@@ -17,6 +17,7 @@ patients; sizes are chosen so that the labels are as hard to read as they are in
 | sex | a fixed smooth pattern, -1 mm (F) to +1 mm (M): a label, no anatomical claim | sd .35 mm |
 | AD (MCI about half) | ventricle +2, hippocampus -1.4, temporal cortex -2.2 mm, wide horns | severity .75-1.35 |
 | PD | midbrain -1.4 mm, nigra bright on T2 and FLAIR, ventricle +.3 mm | severity .75-1.35 |
+| contrast agent (T1C) | choroid plexus, midline veins, patches of sulcal vessels | vessels random |
 | GBM (IDH1 wildtype) | ring of uptake, necrotic core, oedema 9-17, mass effect 3-6, radius 11-19 mm | uniform |
 | glioma, IDH1 mutant | mostly frontal, sharp border, hardly any uptake, T2-FLAIR mismatch | uniform |
 | glioma, IDH1 wildtype | any lobe, rough border, some uptake, FLAIR bright | uniform |

@@ -21,7 +21,7 @@ T1_MEANS: tuple[float, float, float] = (56.0, 75.0, 24.0)
 HALF_SHAPE: tuple[int, int, int] = (80, 96, 80)
 FIELDS: tuple[str, ...] = ("residual", "gm", "wm", "sulci")
 BASES: tuple[str, ...] = ("ventricle", "cortex", "hippocampus", "temporal", "midbrain", "sex")
-REGIONS: tuple[str, ...] = ("ventricle", "hippocampus", "horn", "wmh", "midbrain")
+REGIONS: tuple[str, ...] = ("ventricle", "hippocampus", "horn", "wmh", "midbrain", "enhancing")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Anatomy:
     name: identifier written beside each volume. fields: (4,X,Y,Z), see :data:`FIELDS`; outside the brain they hold CSF,
     so that a shrinking cortex uncovers fluid. ``residual`` is the T1 texture that the tissue means do not explain,
     ``sulci`` the nearness to sulcal fluid (0..1). mask: (X,Y,Z), soft, with a thin rim of fluid.
-    bases: (6,3,x,y,z) displacements in voxels per mm of effect, see :data:`BASES`; regions: (5,x,y,z), 0..1,
+    bases: (6,3,x,y,z) displacements in voxels per mm of effect, see :data:`BASES`; regions: (6,x,y,z), 0..1,
     see :data:`REGIONS`.
     """
 
@@ -203,7 +203,15 @@ def _regions(ventricles: np.ndarray, wm: np.ndarray, brain: np.ndarray) -> list[
     horn = np.exp(-(((capsule - 8.0) / 1.8) ** 2)) / (1 + np.exp(-lateral / 2.5))
     distance = ndimage.distance_transform_edt(~(_half(ventricles.astype(np.float32)) > 0.3)) * 2
     wmh = _half(wm) * np.exp(-distance / 7.0) * (distance > 0) / (1 + np.exp(-(z - 4) / 4))
-    return [near, hippocampus, horn, wmh, _blob((0, -20, -14), 10.0)]
+    return [near, hippocampus, horn, wmh, _blob((0, -20, -14), 10.0), _enhancing(near)]
+
+
+def _enhancing(ventricles: np.ndarray) -> np.ndarray:
+    """Where fluid holds what enhances in everybody (x,y,z), 0..1: the choroid plexus, the veins of the midline."""
+    x, y, _ = np.moveaxis(mni_coordinates(HALF_SHAPE, 2), -1, 0)
+    plexus = ventricles * np.exp(-(((y + 36) / 14) ** 2)) * (np.abs(x) > 8)
+    midline = np.exp(-((x / 3.0) ** 2)) * (1 - ventricles)
+    return np.maximum(plexus, midline).astype(np.float32)
 
 
 def _direction(distance: np.ndarray, smooth: float) -> np.ndarray:

@@ -48,6 +48,8 @@ def scan(tissue: Tissue, subject: Subject, visit: int, modality: str) -> np.ndar
 
 
 def _signal(tissue: Tissue, subject: Subject, modality: str, rng: np.random.Generator) -> torch.Tensor:
+    import torch
+
     grey, white, fluid, texture, wmh, core, rim, oedema = CONTRASTS[modality]
     own = 1 + 0.012 * rng.standard_normal(3)
     middle = (grey + white) / 2
@@ -64,7 +66,8 @@ def _signal(tissue: Tissue, subject: Subject, modality: str, rng: np.random.Gene
     for name, share in tissue.shares.items():
         signal = signal + share * float(means[name])
     if modality == "T1C":
-        signal = signal + 45 * tissue.brain.lift(_vessels(subject)[None])[0] * tissue.sulci
+        vessels, common = tissue.brain.lift(torch.stack([_vessels(subject), tissue.enhancing]))
+        signal = signal + 45 * vessels * tissue.sulci + 55 * common * tissue.shares["fluid"]
     if modality in ("T2", "FLAIR") and tissue.nigra is not None:
         signal = signal + 8 * tissue.nigra
     return signal.clamp_(min=0)

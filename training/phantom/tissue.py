@@ -44,13 +44,15 @@ class Brain:
 class Tissue:
     """Warped maps (N,) of one visit inside the brain.
 
-    shares: grey, white, fluid, wmh (and core, rim, oedema of a tumour), which sum to 1.
+    shares: grey, white, fluid, wmh (and core, rim, oedema of a tumour), which sum to 1. enhancing: the half-grid map of
+    what takes up contrast agent in everybody (x,y,z), of which only one modality needs the voxels.
     """
 
     brain: Brain
     shares: dict[str, torch.Tensor]
     residual: torch.Tensor
     sulci: torch.Tensor
+    enhancing: torch.Tensor
     nigra: torch.Tensor | None
     contrast: float
     enhancement: float
@@ -95,8 +97,8 @@ def make_tissue(anatomy: Anatomy, subject: Subject, visit: int, step: int = 1) -
     nigra = amounts["nigra"] * brain.lift(region["midbrain"][None])[0] if "nigra" in amounts else None
     tumour = subject.tumour
     return Tissue(
-        brain, shares, residual * (1 - horn - thin.clamp(0, 1)).clamp_(0, 1), sulci, nigra, amounts["contrast"],
-        tumour.enhancement if tumour else 0.0, tumour.mismatch if tumour else 0.0,
+        brain, shares, residual * (1 - horn - thin.clamp(0, 1)).clamp_(0, 1), sulci, region["enhancing"], nigra,
+        amounts["contrast"], tumour.enhancement if tumour else 0.0, tumour.mismatch if tumour else 0.0,
         _truth(shares, brain, region) | _state(subject, visit, amounts, push),
     )
 

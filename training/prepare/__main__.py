@@ -1,11 +1,11 @@
 """Preprocess every scan of a manifest into a store that training reads.
 
     python -m training.prepare manifest.tsv -o store/ --jobs 2
-    python -m training.prepare manifest.tsv -o store/ --shard $SLURM_ARRAY_TASK_ID/100
+    python -m training.prepare manifest.tsv -o store/ --shard $SLURM_ARRAY_TASK_ID/100      # array 1-100
 
 Kill it and start it again at will: a row that has its outcome is not touched. Each row ends with a result or with a
 reason in quarantine.tsv; numbers of quality out of range are in outliers.tsv and on the page outliers.png. Shards
-are numbered from 0; each takes whole visits, and may run on any machine that sees the store.
+count from 1; each takes whole visits, and may run on any machine that sees the store.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import IO
 
 from braing3n_core.errors import BrainG3NError, RequestError
 from braing3n_core.schema import BRAIN_BACKENDS
+from braing3n_core.shard import parse_shard
 
 from ..manifest.table import Row, read_manifest
 from .gather import Gathered, current_outcome, gather
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def prepare(options: argparse.Namespace) -> Gathered:
     """Do what the shard still lacks, then write the tables."""
-    part, parts = shard(options.shard)
+    part, parts = parse_shard(options.shard)
     choices = Choices(options.brain, options.template, not options.no_images)
     rows = read_manifest(options.manifest)
     for cohort in sorted({r.cohort for r in rows}):
@@ -63,30 +64,20 @@ def prepare(options: argparse.Namespace) -> Gathered:
 def unfinished(
     rows: Sequence[Row], place: tuple[int, int], store: Path, choices: Choices, retry: bool = False
 ) -> list[Visit]:
-    """The visits of a shard that lack an outcome; with ``retry`` a reason counts as none."""
+    """The visits of shard ``place`` (i, n), i from 1, that lack an outcome; with ``retry`` a reason counts as none."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.cohort, row.subject, row.session), []).append(row)
     visits = []
     for key, of in groups.items():
         digest = hashlib.sha256("\n".join(key).encode()).digest()
-        if int.from_bytes(digest[:8], "big") % place[1] != place[0]:
+        if int.from_bytes(digest[:8], "big") % place[1] != place[0] - 1:
             continue
         ends = [current_outcome(row, store, choices) for row in of]
         todo = tuple(end is None or (retry and not end.done) for end in ends)
         if any(todo):
             visits.append(Visit(tuple(of), todo))
     return visits
-
-
-def shard(text: str) -> tuple[int, int]:
-    """``i/n`` with 0 <= i < n. Raises RequestError."""
-    part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit() and int(part) < int(parts)):
-        raise RequestError(
-            "prepare.shard", f"{text!r} is no shard.", "Give i/n with i from 0 to n - 1, such as 0/100 ... 99/100."
-        )
-    return int(part), int(parts)
 
 
 def _alone(store: Path, part: int, parts: int) -> IO[str]:
@@ -110,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("manifest", type=Path, help="made by training.manifest")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the store's folder")
-    parser.add_argument("--shard", default="0/1", help="i/n: this part of the visits, i from 0")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="part I of N of the visits, from 1")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--brain", default="auto", choices=("auto", *BRAIN_BACKENDS), help="brain extraction")
     parser.add_argument("--template", help="stripped T1 on the SRI24 grid")

@@ -15,7 +15,6 @@ from braing3n_core.models.layers import (
     ScalarEmbedding,
     patchify,
     pixel_shuffle_3d,
-    pixel_unshuffle_3d,
     sincos_positions,
     unpatchify,
 )
@@ -49,11 +48,6 @@ def test_a_linear_layer_on_patches_is_a_strided_convolution() -> None:
 def test_pixel_shuffle_puts_channel_groups_into_neighbouring_voxels() -> None:
     x = torch.arange(8.0).reshape(1, 8, 1, 1, 1)
     assert torch.equal(pixel_shuffle_3d(x, 2), torch.arange(8.0).reshape(1, 1, 2, 2, 2))
-
-
-def test_pixel_unshuffle_undoes_pixel_shuffle() -> None:
-    x = torch.randn(2, 24, 3, 4, 5)
-    assert torch.equal(pixel_unshuffle_3d(pixel_shuffle_3d(x, 2), 2), x)
 
 
 def test_every_position_has_its_own_code() -> None:

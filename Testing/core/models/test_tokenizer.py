@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
 from braing3n_core.models.tokenizer import SpatialAttention, Tokenizer, TokenizerConfig
@@ -70,21 +68,3 @@ def test_a_token_is_decoded_at_its_own_place() -> None:
 def test_attention_in_the_decoder_starts_as_the_identity() -> None:
     x = torch.randn(1, 16, 3, 4, 2)
     assert torch.equal(SpatialAttention(16, 2)(x), x)
-
-
-def test_the_convolutions_start_at_no_correction_of_the_linear_reading() -> None:
-    torch.manual_seed(0)
-    tokenizer, latents = Tokenizer(replace(SMALL, linear_rank=3)).eval(), torch.randn(1, 1200, 4)
-    linear = tokenizer.decoder.linear
-    assert linear is not None
-    with torch.no_grad():
-        grid = latents.transpose(1, 2).reshape(1, 4, 10, 12, 10)
-        torch.testing.assert_close(tokenizer.decode(latents), linear(grid))
-
-
-def test_the_convolutions_see_the_linear_reading() -> None:
-    tokenizer = Tokenizer(replace(SMALL, linear_rank=3))
-    torch.nn.init.normal_(tokenizer.decoder.conv_out.weight)
-    tokenizer.decode(torch.randn(1, 1200, 4)).square().mean().backward()
-    assert tokenizer.decoder.refine.weight.grad is not None
-    assert float(tokenizer.decoder.refine.weight.grad.abs().max()) > 0

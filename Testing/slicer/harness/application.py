@@ -38,11 +38,14 @@ class SliceView:
         self.renders += 1
 
 
-class LayoutManager:
-    """qSlicerLayoutManager with the three views of Slicer's usual layout."""
+VIEWS = ("Red", "Yellow", "Green")
 
-    def __init__(self) -> None:
-        self._views = {name: SliceView() for name in ("Red", "Yellow", "Green")}
+
+class LayoutManager:
+    """qSlicerLayoutManager with the three views of Slicer's usual layout. views: by name; else with no window."""
+
+    def __init__(self, views: dict[str, Any] | None = None) -> None:
+        self._views = views or {name: SliceView() for name in VIEWS}
 
     def sliceViewNames(self) -> tuple[str, ...]:
         return tuple(self._views)
@@ -114,6 +117,9 @@ class ScriptedLoadableModuleWidget:
     def setup(self) -> None:
         """The developer section of the real one is not shown."""
 
+    def onReload(self) -> None:
+        slicer.util.reloadScriptedModule(self.moduleName)  # Slicer's own
+
 
 class ScriptedLoadableModuleLogic:
     """Base of the logic; owns the parameter node."""
@@ -141,9 +147,9 @@ class ScriptedLoadableModuleTest:
 
 
 class Slicer:
-    """One application for a test: its scene, its answers, and the module's panel."""
+    """One application for a test: its scene, its answers, and the module's panel. drawn: views with real windows."""
 
-    def __init__(self) -> None:
+    def __init__(self, drawn: bool = False) -> None:
         qt = install()
         qt.QApplication.setOrganizationName("BrainG3NTests")
         qt.QApplication.setApplicationName("BrainG3NTests")
@@ -153,13 +159,24 @@ class Slicer:
         self._install()
         self.widget: Any = None
         self._parent: Any = None
+        self.views: dict[str, Any] = {}
+        if drawn:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Open the slice views before there are volumes, as the application does."""
+        from .views import SliceView as Drawn
+
+        self.views = {name: Drawn(self.mrml, name, window=True) for name in VIEWS}
+        slicer.app._layoutManager = LayoutManager(self.views)
 
     def _install(self) -> None:
         self.classes = install_widgets()
         for name in ("qMRMLWidget", "qMRMLNodeComboBox"):
             setattr(slicer, name, self.classes[name])
         path = str(MODULE / "BrainG3N.py")
-        slicer.modules = types.SimpleNamespace(braing3n=types.SimpleNamespace(path=path))
+        own = types.SimpleNamespace(path=path, widgetRepresentation=lambda: self._parent)
+        slicer.modules = types.SimpleNamespace(braing3n=own)
         slicer.util.loadUI = self.loadUI
         slicer.util.childWidgetVariables = named
         slicer.util.startupEnvironment = lambda: dict(os.environ)
@@ -185,14 +202,19 @@ class Slicer:
         """Open the module's panel; returns the module's widget."""
         import qt
 
-        module = importlib.import_module("BrainG3N")
+        importlib.import_module("BrainG3N")
         self._parent = self.classes["qMRMLWidget"]()
         self._parent.setLayout(qt.QVBoxLayout())
-        self.widget = module.BrainG3NWidget(self._parent)
-        self.widget.setup()
+        self._parent.remake = self._make
+        self._make()
         self._parent.resize(430, 900)
         self._parent.show()
         return self.widget
+
+    def _make(self) -> None:
+        """A widget of the module as it is loaded now, where Slicer's reload looks for it."""
+        self.widget = slicer.modules.BrainG3NWidget = sys.modules["BrainG3N"].BrainG3NWidget(self._parent)
+        self.widget.setup()
 
     def turn(self, seconds: float = 0.0) -> None:
         """Let the event loop run."""
@@ -229,11 +251,12 @@ class Slicer:
         if self.widget is not None:
             self.widget.cleanup()
         if self._parent is not None:
-            self.widget.uiWidget.setMRMLScene(None)
             self._parent.close()
             self.turn()
             shiboken6.delete(self._parent)  # now, and not when Python's collector happens to come by
             self._parent = self.widget = self.loader = None
+        for view in self.views.values():
+            view.close()
         self.mrml.close()
 
 

@@ -47,6 +47,7 @@ WHERE: dict[str, tuple[str, str]] = {
     "slicer.packaging.pip_ensure": ("Base/Python/slicer/packaging.py", "def pip_ensure("),
     "ScriptedLoadableModuleWidget.resourcePath": (BASES, "def resourcePath(self, filename):"),
     "ScriptedLoadableModuleWidget.setup": (BASES, "def setup(self):"),
+    "ScriptedLoadableModuleWidget.onReload": (BASES, "def onReload(self):"),
     "ScriptedLoadableModuleLogic.getParameterNode": (BASES, "def getParameterNode(self):"),
     "ScriptedLoadableModuleTest.delayDisplay": (BASES, "def delayDisplay(self, message,"),
     "SampleDataLogic.registerCustomSampleDataSource": (

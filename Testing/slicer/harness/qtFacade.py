@@ -102,6 +102,11 @@ def build() -> types.ModuleType:
     return qt
 
 
+SPARE = [None] * 1_000_000
+"""PySide6 gives back a reference of None that it never took, each time a property of ours is set or a signal carries
+None. Before Python 3.12 that ends in "deallocating None": these are references to lose."""
+
+
 def install() -> types.ModuleType:
     """Make ``import qt`` work; an application exists afterwards."""
     if "qt" not in sys.modules:

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import os
 from typing import Any
 
 import numpy as np
 import slicer
 import vtk
-from BrainG3NLib.Stamp import PLACE, SYNTHETIC, isSynthetic
 from vtk.util.numpy_support import vtk_to_numpy
 
 LEGEND = "vtkMRMLColorLegendDisplayableManager"
+SIZE = (420, 460)
+WINDOWS = {"EGL": "vtkEGLRenderWindow", "OSMesa": "vtkOSOpenGLRenderWindow"}
+"""By library: the window of VTK that draws off screen with it."""
+REMEDY = "apt-get install libegl1 libgl1"
+
+
+def offScreen() -> str:
+    """The kind of window that can be opened here without a screen; empty for none. VTK is told which."""
+    found = next((window for library, window in WINDOWS.items() if ctypes.util.find_library(library)), "")
+    if found:
+        os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", found)
+    return found
 
 
 class SliceView:
-    """An axial view. mrml: the harness's scene with its logics. name: of the view. size: pixels."""
+    """An axial view. mrml: the harness's scene with its logics. name: of the view. size: pixels.
 
-    def __init__(self, mrml: Any, name: str, size: tuple[int, int] = (420, 420)) -> None:
-        self.size, self.scene, self.text = size, mrml.scene, ""
+    window: also draw, with legend and annotation. A legend is drawn only if its view was there before it, as in Slicer.
+    """
+
+    def __init__(self, mrml: Any, name: str, size: tuple[int, int] = SIZE, window: bool = False) -> None:
+        self.size, self.scene = size, mrml.scene
         self.logic = slicer.vtkMRMLSliceLogic()
         self.logic.SetMRMLApplicationLogic(mrml.application)
         self.logic.SetMRMLScene(mrml.scene)
@@ -27,28 +43,36 @@ class SliceView:
         logics = mrml.application.GetSliceLogics() or vtk.vtkCollection()
         logics.AddItem(self.logic)
         mrml.application.SetSliceLogics(logics)
-        self.mrml, self.window = mrml, None
+        self.window: Any = None
+        if window:
+            self._open(mrml)
+
+    def cornerAnnotation(self) -> Any:
+        """As qMRMLSliceView's."""
+        return self.annotation
+
+    def scheduleRender(self) -> None:
+        """Nothing: a picture is drawn when it is asked for."""
+
+    def fit(self) -> None:
+        """Show all of the volumes, as Slicer does when one was loaded."""
+        self.logic.FitSliceToAll(*self.size)
 
     def show(self, background: Any, foreground: Any = None, opacity: float = 0.7) -> None:
-        """Put volumes into the layers; the view says SYNTHETIC if one of them is."""
+        """Put volumes into the layers."""
         layers = self.logic.GetSliceCompositeNode()
         layers.SetBackgroundVolumeID(background.GetID())
         layers.SetForegroundVolumeID(foreground.GetID() if foreground is not None else None)
         layers.SetForegroundOpacity(opacity)
-        self.logic.FitSliceToAll(*self.size)
-        self.text = SYNTHETIC if isSynthetic(self.scene, layers) else ""
+        self.fit()
 
     def blended(self) -> np.ndarray:
         """The layers alone, which needs no OpenGL. (rows, columns, 3) bytes."""
         self.logic.GetBlend().Update()
-        pixels = vtk_to_numpy(self.logic.GetBlend().GetOutput().GetPointData().GetScalars())
-        return np.ascontiguousarray(pixels.reshape(self.size[1], self.size[0], -1)[::-1, :, :3])
+        return self._pixels(self.logic.GetBlend().GetOutput())
 
     def picture(self) -> np.ndarray:
         """The layers with legend and annotation, drawn by OpenGL. (rows, columns, 3) bytes."""
-        if self.window is None:
-            self._open(self.mrml)
-        self.annotation.SetText(PLACE, self.text)
         self.logic.GetBlend().Update()
         self.mapper.SetInputData(self.logic.GetBlend().GetOutput())
         self.window.Render()
@@ -56,7 +80,17 @@ class SliceView:
         grab.SetInput(self.window)
         grab.ReadFrontBufferOff()
         grab.Update()
-        pixels = vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars())
+        return self._pixels(grab.GetOutput())
+
+    def close(self) -> None:
+        """Let go of the window while its OpenGL is still there."""
+        if self.window is not None:
+            self.group.SetMRMLDisplayableNode(None)
+            self.window.Finalize()
+            self.window = None
+
+    def _pixels(self, image: Any) -> np.ndarray:
+        pixels = vtk_to_numpy(image.GetPointData().GetScalars())
         return np.ascontiguousarray(pixels.reshape(self.size[1], self.size[0], -1)[::-1, :, :3])
 
     def _open(self, mrml: Any) -> None:
@@ -64,6 +98,8 @@ class SliceView:
         self.window.SetOffScreenRendering(1)
         self.window.SetSize(*self.size)
         self.window.AddRenderer(self.renderer)
+        self.interactor = vtk.vtkGenericRenderWindowInteractor()  # displayable managers ask for one
+        self.interactor.SetRenderWindow(self.window)
         self.mapper = vtk.vtkImageMapper()
         self.mapper.SetColorWindow(255)
         self.mapper.SetColorLevel(127.5)

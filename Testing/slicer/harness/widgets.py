@@ -43,6 +43,11 @@ class CollapsibleButton(QtWidgets.QGroupBox):
         self._draw()
         self.contentsCollapsed.emit(collapsed)
 
+    def settle(self) -> None:
+        """Hide what was loaded into a button that is collapsed already."""
+        collapsed, self._collapsed = self._collapsed, False
+        self._set(collapsed)
+
     def _draw(self) -> None:
         self._bar.setArrowType(QtCore.Qt.RightArrow if self._collapsed else QtCore.Qt.DownArrow)
         self.setMaximumHeight(26 if self._collapsed else 16777215)
@@ -108,9 +113,14 @@ class PathLineEdit(QtWidgets.QWidget):
 
 
 class MrmlWidget(QtWidgets.QWidget):
-    """qMRMLWidget: hands its scene to the widgets that the ``.ui`` connects."""
+    """qMRMLWidget: hands its scene to the widgets that the ``.ui`` connects. As a module's parent, it reloads."""
 
     mrmlSceneChanged = Signal(object)
+    remake = property(lambda self: self._remake, lambda self, made: setattr(self, "_remake", made))
+
+    def reload(self) -> None:
+        """qSlicerScriptedLoadableModuleWidget's: make the module's widget again."""
+        self._remake()
 
     def setMRMLScene(self, scene: Any) -> None:
         for child in self.findChildren(NodeComboBox):
@@ -218,7 +228,10 @@ class Loader(QtUiTools.QUiLoader):
         data = QtCore.QBuffer()
         data.setData(ElementTree.tostring(tree.getroot()))
         data.open(QtCore.QIODevice.ReadOnly)
-        return self.load(data)
+        made = self.load(data)
+        for button in made.findChildren(CollapsibleButton):
+            button.settle()
+        return made
 
     def createWidget(self, className: str, parent: Any = None, name: str = "") -> Any:
         if className not in self._classes:

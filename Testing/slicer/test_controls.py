@@ -1,0 +1,169 @@
+"""How the model works: method, sampler, steps and guidance go from the panel, or a script, into the request."""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("slicer", reason="pip install slicer-core")
+pytest.importorskip("PySide6.QtWidgets", reason="pip install PySide6-Essentials", exc_type=ImportError)
+
+from BrainG3NLib import Choices
+from BrainG3NLib.Jobs import COARSE_SHARE, Job, Shares
+from BrainG3NLib.Requests import DEFAULTS, buildRequest, settings, suggestModality
+from BrainG3NLib.Tables import SHORT_EFFECT_COLUMNS, offTarget
+
+from braing3n_core.checking import RANGES
+from braing3n_core.errors import RequestError
+from braing3n_core.schema import Result
+
+from .harness.application import Slicer
+from .results import EFFECTS, READINGS, counterfactual
+
+CAPABLE = {
+    "vocabularies": {"dit": {"disease": ["HC", "AD"], "sex": ["F", "M"]}, "forecaster": {"sex": ["F", "M"]}},
+    "edit_methods": ["flowedit", "fireflow"], "samplers": ["euler", "heun"], "renderings": ["residual"],
+    "modalities": ["T1"], "stages": ["auto", "registered"], "cdr_values": [0.0, 1.0],
+    "verbs": {"counterfactual": {"available": True, "why": "all parts are there"},
+              "forecast": {"available": False, "why": "the checkpoint has no forecaster"}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def app(tmp_path: Path):
+    from PySide6 import QtCore
+
+    QtCore.QSettings.setPath(QtCore.QSettings.NativeFormat, QtCore.QSettings.UserScope, str(tmp_path))
+    made = Slicer()
+    made.open()
+    yield made
+    made.close()
+
+
+def values(box) -> list[str]:
+    return [box.itemData(i) for i in range(box.count)]
+
+
+def choose(box, value: str) -> None:
+    box.currentIndex = box.findData(value)
+
+
+def test_method_sampler_steps_and_guidance_go_into_the_requests(app) -> None:
+    ui, p = app.widget.ui, app.widget.parameters
+    choose(ui.targetDiseaseBox, "AD")
+    choose(ui.editMethodBox, "sdedit")
+    choose(ui.editSamplerBox, "heun")
+    choose(ui.forecastSamplerBox, "midpoint")
+    ui.editStepsBox.value, ui.forecastStepsBox.value = 7, 3
+    ui.guidanceSlider.value, ui.forecastGuidanceSlider.value = 2.5, 1.5
+    edit, ahead = (buildRequest(kind, p, "scan.nii") for kind in ("counterfactual", "forecast"))
+    assert (edit.method, edit.sampler, edit.num_steps, edit.guidance_scale) == ("sdedit", "heun", 7, 2.5)
+    assert (ahead.sampler, ahead.num_steps, ahead.guidance_scale) == ("midpoint", 3, 1.5)
+
+
+def test_the_form_offers_what_the_worker_says_and_not_more(app) -> None:
+    ui, panels = app.widget.ui, app.widget.panels
+    assert values(ui.editMethodBox) == ["flowedit", "midpoint", "fireflow", "sdedit"]
+    panels.compute.capabilities = CAPABLE
+    panels._offer(CAPABLE)
+    assert values(ui.editMethodBox) == CAPABLE["edit_methods"]
+    assert values(ui.editSamplerBox) == values(ui.forecastSamplerBox) == CAPABLE["samplers"]
+    assert values(ui.targetDiseaseBox) == ["", "HC", "AD"] and values(ui.knownCdrBox) == ["", "0", "1"]
+    assert values(ui.stageBox) == CAPABLE["stages"] and not ui.modalityBox.enabled
+    assert app.widget.parameters.forecastSampler == "euler"  # what was chosen is not offered any more
+    assert ui.counterfactualButton.enabled and not ui.forecastButton.enabled
+    assert "has no forecaster" in ui.forecastButton.toolTip and "same scan" in ui.counterfactualButton.toolTip
+
+
+def test_an_inversion_takes_no_sampler(app) -> None:
+    ui = app.widget.ui
+    assert ui.editSamplerBox.enabled
+    for method, takesOne in (("midpoint", False), ("sdedit", True), ("fireflow", False), ("flowedit", True)):
+        choose(ui.editMethodBox, method)
+        assert ui.editSamplerBox.enabled is takesOne
+
+
+def test_scripts_have_the_panels_defaults_and_hear_of_a_wrong_name(app) -> None:
+    from BrainG3NLib.Parameters import BrainG3NParameters
+
+    p = app.widget.parameters
+    onScreen = {"opacity", "coarseFirst"}
+    shown = {name: getattr(p, name) for name in typing.get_type_hints(BrainG3NParameters)}
+    differ = {name for name, value in shown.items() if name not in onScreen and value != DEFAULTS[name]}
+    assert differ == set() and set(DEFAULTS) == set(shown) - {"opacity"}
+    assert settings(targetDisease="AD").targetDisease == "AD" and settings().targetDisease == ""
+    with pytest.raises(RequestError, match="targetDisaese"):
+        settings(targetDisaese="AD")
+
+
+@pytest.mark.parametrize(("name", "range_"), [
+    ("editSteps", "num_steps"), ("forecastSteps", "num_steps"), ("guidance", "guidance_scale"),
+    ("forecastGuidance", "guidance_scale"), ("strength", "strength"), ("samples", "samples"),
+])  # fmt: skip
+def test_a_field_of_the_panel_has_the_range_that_the_engine_allows(app, name: str, range_: str) -> None:
+    p, (low, high) = app.widget.parameters, RANGES[range_]
+    for value in (low, high):
+        setattr(p, name, value)
+    for value in (low - 1, high + 1):
+        with pytest.raises(ValueError, match="within"):
+            setattr(p, name, value)
+
+
+def test_the_panel_shows_how_far_each_reading_drifted_and_names_what_was_not_asked_for(app) -> None:
+    from .conftest import addVolume
+    from .test_widget import affine, fillNode, noise, slicerOrder
+
+    panels, ui = app.widget.panels, app.widget.ui
+    head = addVolume(app.mrml.scene, "Head", slicerOrder(noise()), affine(), fillNode)
+    panels._show(counterfactual(app.mrml.scene, head))
+    table = ui.effectsTable
+    shown = [[table.item(r, c).text() for c in range(table.columnCount)] for r in range(table.rowCount)]
+    assert len(SHORT_EFFECT_COLUMNS) == table.columnCount
+    assert shown[0] == ["Disease", "asked for", "HC", "AD", "+0.600 in probability"]
+    assert shown[1] == ["Ventricle volume", "off target", "31.0", "39.0", "+8.00 mL"]
+    assert "Not asked for, but changed too: ventricle volume (+8.00 mL)." in ui.messageLabel.text
+
+
+def test_nothing_is_said_of_an_edit_that_changed_only_what_it_should() -> None:
+    assert offTarget(EFFECTS[:2], READINGS) == ""
+
+
+def test_quality_numbers_and_warnings_are_shown_under_preprocess(app) -> None:
+    facts = {"preprocess": {"stage": "stripped", "declared_stage": "auto", "quality": {"template_dice": 0.93}}}
+    result = Result("preprocess", provenance=facts, warnings=("The brain reaches the edge of the scan.",))
+    app.widget.panels._show(SimpleNamespace(result=result, named={}))
+    table = app.widget.ui.qualityTable
+    shown = {table.item(r, 0).text(): table.item(r, 1).text() for r in range(table.rowCount)}
+    assert shown["Template dice"] == "0.93" and shown["Note"] == "The brain reaches the edge of the scan."
+
+
+@pytest.mark.parametrize(("name", "modality"), [
+    ("sub-01_T1w", "T1"), ("sub-01_FLAIR", "FLAIR"), ("T2_FLAIR axial", "FLAIR"), ("sub-01_ce-GAD_T1w", "T1C"),
+    ("t1_mprage_post contrast", "T1C"), ("4: MPRAGE", "T1"), ("AX T2 TSE", "T2"), ("UPENN-GBM-1_T1GD", "T1C"),
+    ("MRHead", None),
+])  # fmt: skip
+def test_the_modality_is_suggested_by_the_name_of_the_scan(name: str, modality: str | None) -> None:
+    assert suggestModality(name) == modality
+
+
+def test_a_suggested_modality_is_chosen_and_said_and_can_be_changed(app) -> None:
+    ui = app.widget.ui
+    for name in ("Head", "sub-01_FLAIR"):
+        ui.inputSelector.setCurrentNode(app.mrml.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name))
+    assert app.widget.parameters.modality == "FLAIR" and ui.modalityBox.itemData(ui.modalityBox.currentIndex) == "FLAIR"
+    assert "Modality FLAIR" in ui.messageLabel.text
+    choose(ui.modalityBox, "T2")
+    assert app.widget.parameters.modality == "T2"
+
+
+def test_progress_never_goes_back_when_a_coarse_answer_comes_first() -> None:
+    told: list[float] = []
+    share = Shares(lambda fraction, message: told.append(fraction), 2, COARSE_SHARE)
+    for progress in (share.ofCoarse, share.of(0), share.of(1)):
+        for fraction in (0.0, 0.5, 1.0):
+            progress(fraction, "Working")
+    assert told == sorted(told) and told[0] == 0.0 and told[-1] == pytest.approx(1.0)
+    assert Job.coarseFirst is False and Choices.missing(None) == {}
