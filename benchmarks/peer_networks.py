@@ -1,8 +1,10 @@
 """The networks of :mod:`benchmarks.peers`: BrainG3N's, and its peers' built from MONAI as their authors published them.
 
 Sources of the peers' sizes: the MONAI bundle ``brain_image_synthesis_latent_diffusion_model`` (UK Biobank LDM: latents
-3 x 20 x 28 x 20 for 160 x 224 x 160 voxels), BrLP (latents 3 x 16 x 20 x 16, decoded to 128 x 160 x 128), BrainIAC
-(ViT-B, patch 16, 96^3), BrainSegFounder (SwinUNETR, feature size 48, 96^3), MedicalNet (ResNet-50; here on 96^3).
+3 x 20 x 28 x 20 for 160 x 224 x 160 voxels), BrLP (latents 3 x 16 x 20 x 16, decoded to 128 x 160 x 128), MAISI's
+rectified flow (``config_maisi3d-rflow.json``; here on our own grid, latents 4 x 40 x 48 x 40: its default is larger,
+and its half-precision norms, a saving on a GPU, are off), BrainIAC (ViT-B, patch 16, 96^3), BrainSegFounder
+(SwinUNETR, feature size 48, 96^3), MedicalNet (ResNet-50; here on 96^3).
 """
 
 from __future__ import annotations
@@ -129,6 +131,8 @@ def _peers() -> dict[str, Workload]:
         "UKB LDM: decode": Workload(_autoencoder, _decode_call((3, 20, 28, 20)), _mega(biobank)),
         "BrLP: step": Workload(lambda: _unet(3, 8), _unet_call((3, 16, 20, 16), 8)),
         "BrLP: decode": Workload(_autoencoder, _decode_call((3, 16, 20, 16)), _mega(brlp)),
+        "MAISI rflow: step": Workload(_maisi_unet, _maisi_call((4, 40, 48, 40))),
+        "MAISI rflow: decode": Workload(_maisi_autoencoder, _decode_call((4, 40, 48, 40)), _mega(MODEL_GRID)),
     }
 
 
@@ -149,6 +153,39 @@ def _autoencoder() -> nn.Module:
         3, 1, 1, num_res_blocks=(2, 2, 2, 2), channels=(64, 128, 128, 128), attention_levels=(False,) * 4,
         latent_channels=3, norm_num_groups=32, with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False,
     )
+
+
+def _maisi_unet() -> nn.Module:
+    import torch
+    from monai.apps.generation.maisi.networks.diffusion_model_unet_maisi import DiffusionModelUNetMaisi
+
+    network: nn.Module = DiffusionModelUNetMaisi(
+        3, 4, 4, num_res_blocks=2, num_channels=(64, 128, 256, 512), attention_levels=(False, False, True, True),
+        num_head_channels=(0, 0, 32, 32), resblock_updown=True, include_fc=True, num_class_embeds=128,
+        include_spacing_input=True, use_flash_attention=torch.cuda.is_available(),  # MONAI refuses it without a GPU
+    )
+    return network
+
+
+def _maisi_autoencoder() -> nn.Module:
+    from monai.apps.generation.maisi.networks.autoencoderkl_maisi import AutoencoderKlMaisi
+
+    network: nn.Module = AutoencoderKlMaisi(
+        3, 1, 1, (2, 2, 2), (64, 128, 256), (False,) * 3, latent_channels=4, num_splits=4, dim_split=1,
+    )
+    return network
+
+
+def _maisi_call(shape: tuple[int, ...]) -> Callable[[Any, str], Call]:
+    def prepare(network: Any, device: str) -> Call:
+        import torch
+
+        x, spacing = torch.randn(1, *shape, device=device), torch.ones(1, 3, device=device)
+        word = torch.tensor([9], device=device)  # the index of T1 among its contrasts; any costs the same
+        time = torch.full((1,), 500, device=device)
+        return lambda: network(x, timesteps=time, class_labels=word, spacing_tensor=spacing)
+
+    return prepare
 
 
 def _unet_call(shape: tuple[int, ...], conditions: int) -> Callable[[Any, str], Call]:

@@ -3,6 +3,8 @@
     python -m training.build_store --subjects 400 --visits 3 --seed 1 --templates DIR --out STORE --jobs 2
 
 T1 is made at every visit; the other contrasts (without ``--t1-only``) at the first visit of every second subject.
+``--disease`` keeps those of the population who have it, ``--modalities`` makes these at every visit instead: what a
+rare question needs, such as ``--subjects 700 --visits 1 --disease glioma --modalities FLAIR`` for IDH1.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -19,17 +21,21 @@ import numpy as np
 from braing3n_core.schema import MODALITIES
 
 from .phantom.render import render_visit
-from .phantom.subjects import Subject, make_population
+from .phantom.subjects import DISEASES, Subject, make_population
 from .phantom.templates import load_anatomies
 from .store import Record, Store, write_store
 
 Task = tuple[Subject, int, tuple[str, ...]]
 
 
-def tasks(population: list[Subject], t1_only: bool = False) -> list[Task]:
-    """(subject, visit, modalities) of everything that is rendered."""
+def tasks(population: list[Subject], t1_only: bool = False, modalities: Sequence[str] = ()) -> list[Task]:
+    """(subject, visit, modalities) of everything that is rendered. modalities: of every visit, where any are given."""
+    def chosen(subject: Subject, visit: int) -> tuple[str, ...]:
+        every = visit == 0 and subject.index % 2 == 0 and not t1_only
+        return tuple(modalities) or (MODALITIES if every else ("T1",))
+
     return [
-        (subject, visit, MODALITIES if visit == 0 and subject.index % 2 == 0 and not t1_only else ("T1",))
+        (subject, visit, chosen(subject, visit))
         for subject in population
         for visit in range(len(subject.visits))
     ]
@@ -80,12 +86,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--templates", type=Path, help="folder of further stripped T1 scans (any depth)")
     parser.add_argument("--t1-only", action="store_true", help="no other contrast")
+    parser.add_argument("--disease", nargs="+", choices=DISEASES, metavar="WORD",
+                        help=f"only subjects of the population who have it: {', '.join(DISEASES)}")
+    parser.add_argument("--modalities", nargs="+", choices=MODALITIES, default=[], metavar="NAME",
+                        help="these contrasts at every visit of every subject")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     anatomies = list(load_anatomies(options.templates))
     population = make_population(options.subjects, options.visits, options.seed, anatomies)
-    store = build(tasks(population, options.t1_only), options.templates, options.out, options.jobs)
+    kept = [s for s in population if not options.disease or s.disease in options.disease]
+    if not kept:
+        parser.error(f"none of the {options.subjects} subjects has {' or '.join(options.disease)}")
+    store = build(tasks(kept, options.t1_only, options.modalities), options.templates, options.out, options.jobs)
     print(f"{len(store)} volumes in {options.out}")
 
 

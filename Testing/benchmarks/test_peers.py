@@ -27,10 +27,14 @@ def test_a_total_is_steps_times_a_step_and_a_decode_and_needs_both() -> None:
 @pytest.mark.slow
 def test_the_networks_have_the_published_sizes() -> None:
     pytest.importorskip("monai")
-    sizes = dict(line.rsplit("million", 1)[0].rsplit(None, 1) for line in peers("--list").stdout.splitlines())
+    listed = peers("--list")
+    assert listed.returncode == 0, listed.stderr
+    sizes = dict(line.rsplit("million", 1)[0].rsplit(None, 1) for line in listed.stdout.splitlines())
     found = {name.strip(): float(value) for name, value in sizes.items()}
     assert found["UKB LDM: step"] == pytest.approx(553, abs=3)
     assert found["BrainIAC: encode (ViT-B, 96^3)"] == pytest.approx(88, abs=3)
+    assert found["MAISI rflow: step"] == pytest.approx(180, abs=3)
+    assert found["MedicalNet: encode (R-50, 96^3)"] == pytest.approx(46, abs=3)
 
 
 @pytest.mark.slow

@@ -144,6 +144,19 @@ def test_the_tiny_script_goes_from_phantoms_to_a_checkpoint(tmp_path: Path) -> N
     assert main(["capabilities", "--checkpoint", str(tmp_path / "tiny"), "--json"]) == 0
 
 
+@pytest.mark.slow
+def test_the_bottleneck_sweep_ends_in_one_table_of_all_its_models(runs: Path, balls: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHON": sys.executable, "CONFIG": str(CONFIG), "PROCESSES": "1",
+                   "CHANNELS": "32 16", "VOLUMES": "2"}
+    script = CONFIG.parents[1] / "runs" / "bottlenecks.sh"
+    command = ["bash", str(script), str(balls), str(balls), str(runs / "mae/encoder"), str(tmp_path)]
+    subprocess.run(command, check=True, cwd=CONFIG.parents[2], env=environment)
+    with (tmp_path / "report/tables/bottleneck.tsv").open(newline="") as file:
+        found = {row["model"]: row for row in csv.DictReader(file, delimiter="\t")}
+    assert found["this checkpoint"]["numbers"] == "38.4K" and found["d16, 16 channels"]["numbers"] == "19.2K"
+    assert found["AutoencoderKL"]["scans"] == "2" and float(found["AutoencoderKL"]["MSE"].split()[0]) > 0
+
+
 def test_the_papers_bridge_trains_and_forecasts_from_the_baseline_itself(runs: Path, tmp_path: Path) -> None:
     changes = ['forecaster.extra.preset="bridge"', "forecaster.model.context_channels=0",
                'forecaster.model.prior="none"', "forecaster.model.prior_components=0"]  # fmt: skip

@@ -49,7 +49,8 @@ class BaselineReconstructor:
     def __init__(self, name: str, folder: Path, device: str) -> None:
         self.network = load_baseline(folder)
         self.id = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]
-        self.name, self.numbers = f"AutoencoderKL ({name})", int(np.prod(self.network.config.latent_shape))
+        self.name = "AutoencoderKL" if name == folder.name else f"AutoencoderKL ({name})"
+        self.numbers = int(np.prod(self.network.config.latent_shape))
 
     @torch.inference_mode()
     def of(self, volume: np.ndarray) -> np.ndarray:

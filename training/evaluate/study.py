@@ -89,6 +89,7 @@ class Study:
     bridge: Inference | None = None
     encoders: tuple[PublicEncoder, ...] = ()
     reconstructors: tuple[Reconstructor, ...] = ()
+    _readers: dict[Any, Reader | None] = field(init=False, default_factory=dict)
 
     @property
     def pictures(self) -> Path:
@@ -218,6 +219,12 @@ class Study:
 
         It was fitted on scans that the generator never saw, and has its own out-of-fold quality.
         """
+        key = (task, tuple(classes), rows.tobytes())
+        if key not in self._readers:
+            self._readers[key] = self._fitted(task, rows, classes)
+        return self._readers[key]
+
+    def _fitted(self, task: str, rows: np.ndarray, classes: Sequence[str]) -> Reader | None:
         values = self.column(task)[rows]
         keep = np.array([v is not None and (not classes or v in classes) for v in values], bool)
         rows, values = rows[keep], values[keep]

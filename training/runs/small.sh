@@ -36,6 +36,5 @@ for part in mae/encoder tokenizer/tokenizer probes/probes dit/dit forecaster/for
     rm -rf "$work/small/$(basename "$part")"
     cp -r "$work/$part" "$work/small/"
 done
-for table in reconstruction probing longitudinal; do
-    $python -m training.evaluate.$table --store "$work/held_out" --checkpoint "$work/small" --json "$work/$table.json"
-done
+$python -m training.evaluate all --store "$work/held_out" --checkpoint "$work/small" \
+    --train-latents "$work/tokenizer" "$work/latents" -o "$work/report"

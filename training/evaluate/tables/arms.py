@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from braing3n_core.probes import LinearProbe
+
 from ...store import Record
 from ..readers import Reader
 from ..study import Study
@@ -83,8 +85,18 @@ def reader_of(study: Study, contrast: Contrast) -> tuple[Reader | None, str]:
     """A held-out probe of the contrast on real scans of the same contrast and kind, and why there is none."""
     modality = contrast.fixed.get("modality", "T1")
     rows = np.arange(len(study.records)) if contrast.label == "modality" else study.where(modality=modality)
+    if "disease" in contrast.fixed:  # else the probe might tell the disease instead
+        rows = rows[study.column("disease")[rows] == contrast.fixed["disease"]]
     reader = study.reader(contrast.label, rows, contrast.words)
-    return reader, "" if reader else f"fewer than five real subjects of {' or '.join(contrast.words)}"
+    return reader, "" if reader else f"fewer than five real subjects of {' or '.join(contrast.words)} in {modality}"
+
+
+def readable(study: Study, contrast: Contrast) -> tuple[Reader | None, str]:
+    """The held-out probe of the contrast; without one, why nobody at all can read it, or nothing when the shipped
+    probe can: brains that nobody can read need not be drawn.
+    """
+    reader, reason = reader_of(study, contrast)
+    return reader, reason if reader is None and _shipped(study, contrast) is None else ""
 
 
 def age_bases(study: Study, age_years: float) -> list[Record]:
@@ -95,13 +107,18 @@ def age_bases(study: Study, age_years: float) -> list[Record]:
 
 def shipped_names(study: Study, contrast: Contrast, latents: np.ndarray) -> np.ndarray | None:
     """What the checkpoint's own probe says of samples (m,N,C), among the contrast's words."""
+    probe = _shipped(study, contrast)
+    if probe is None:
+        return None
+    shares = probe.probabilities(latents.reshape(len(latents), -1))
+    columns = [probe.classes.index(w) for w in contrast.words]
+    return np.array(contrast.words)[shares[:, columns].argmax(1)]
+
+
+def _shipped(study: Study, contrast: Contrast) -> LinearProbe | None:
     parts = study.inference.parts
     panel = parts.probes if parts.has("probes") else None
     if panel is None or contrast.label not in [p.task for p in panel.probes]:
         return None
     probe = panel.probe(contrast.label)
-    if any(w not in probe.classes for w in contrast.words):
-        return None
-    shares = probe.probabilities(latents.reshape(len(latents), -1))
-    columns = [probe.classes.index(w) for w in contrast.words]
-    return np.array(contrast.words)[shares[:, columns].argmax(1)]
+    return probe if all(w in probe.classes for w in contrast.words) else None

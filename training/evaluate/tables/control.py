@@ -9,7 +9,7 @@ from ..metrics.scores import Estimate, balanced_accuracy, bootstrap, correlation
 from ..readers import Reader
 from ..study import Study
 from ..table import Cell, Picture, Table, rows_of
-from .arms import AGES_YEARS, CONTRASTS, Contrast, age_bases, draw, draw_null, known, reader_of, shipped_names
+from .arms import AGES_YEARS, CONTRASTS, Contrast, age_bases, draw, draw_null, known, readable, reader_of, shipped_names
 
 COLUMNS = (
     "asked", "samples an arm", "condition: held-out probe", "condition: shipped probe", "null", "prior (real scans)",
@@ -47,8 +47,10 @@ def _contrast(study: Study, contrast: Contrast, values: dict[str, float]) -> lis
     refused = known(study, contrast)
     if refused:
         return [contrast.name, None, refused, None, None, None, None, contrast.paper]
-    samples = draw(study, contrast)
-    reader, reason = reader_of(study, contrast)
+    reader, unread = readable(study, contrast)
+    if unread:
+        return [contrast.name, None, unread, None, None, _prior(study, contrast), None, contrast.paper]
+    samples, reason = draw(study, contrast), reader_of(study, contrast)[1]
     asked = np.repeat(contrast.words, study.settings.samples)
     everything = np.concatenate([samples[w] for w in contrast.words])
     base = np.tile(np.arange(study.settings.samples), len(contrast.words))

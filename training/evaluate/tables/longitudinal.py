@@ -74,7 +74,8 @@ def compute(study: Study) -> Table:
                   "0.72", None, None, None, PATIENTS])
     cells.append(["delta-LFM / BrLP, published", "regions, ADNI", None, None, None, None, ".436 / .630", None, None,
                   "their papers (patients)"])
-    cells.append(["the paper's bridge, trained here", None, None, NOT_RUN, *[None] * 5, HERE])
+    if THE_BRIDGE not in samples:
+        cells.append([f"{THE_BRIDGE}, trained here (--bridge)", None, None, NOT_RUN, *[None] * 5, HERE])
     return Table("longitudinal", "Longitudinal forecasts (paper, section 3.4)", study.label, COLUMNS, rows_of(cells),
                  _notes(study), _pictures(study, pairs, reads), values)
 

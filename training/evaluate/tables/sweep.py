@@ -8,7 +8,7 @@ from ..figures import Series, chart
 from ..metrics.scores import balanced_accuracy, correlation
 from ..study import Study
 from ..table import HERE, PATIENTS, Cell, Picture, Table, rows_of
-from .arms import AGES_YEARS, CONTRASTS, age_bases, draw, known, reader_of, shipped_names
+from .arms import AGES_YEARS, CONTRASTS, age_bases, draw, known, readable, shipped_names
 
 COLUMNS = ("guidance", "HC / AD", "sex", "IDH1, asked of a glioma", "age r", "age read at 30/50/70", "row of")
 PAPER: list[list[Cell]] = [
@@ -47,12 +47,14 @@ def _agreement(study: Study, name: str, scale: float) -> float | str:
     refused = known(study, contrast)
     if refused:
         return refused
+    reader, unread = readable(study, contrast)
+    if unread:
+        return unread
     samples = draw(study, contrast, scale)
-    reader, reason = reader_of(study, contrast)
     asked = np.repeat(contrast.words, study.settings.samples)
     everything = np.concatenate([samples[w] for w in contrast.words])
     named = reader.named(everything) if reader else shipped_names(study, contrast, everything)
-    return reason if named is None else balanced_accuracy(asked, named)
+    return "-" if named is None else balanced_accuracy(asked, named)
 
 
 def _picture(study: Study, values: dict[str, float]) -> tuple[Picture, ...]:
