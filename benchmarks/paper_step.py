@@ -86,7 +86,7 @@ def measure(stage: str, options: argparse.Namespace) -> dict[str, Any]:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         ema.update(objective, k + 1)
-        value = float(loss)  # waits for the device
+        value = float(loss.detach())  # waits for the device
     seconds = (time.perf_counter() - begin) / max(timed, 1)
     row = {
         "stage": stage, "batch": options.batch, "seconds": seconds, "loss": value, "tera_flops": flops / 1e12,
