@@ -106,7 +106,7 @@ def main() -> None:
     """Train and write ``RUN/tokenizer``; ``RUN`` also becomes the latent set of the store."""
     options = arguments(__doc__ or "", stores=True, encoder="encoder checkpoint").parse_args()
     settings = Settings("tokenizer", options)
-    store, device = Store.open(*options.store), settings.device
+    store, device = Store.open(*options.store).for_training(), settings.device
     encoder, parent = load_model(options.encoder, "encoder", EncoderConfig, Encoder, device)
     config, extra = settings.model("tokenizer", TokenizerConfig), settings.extra(TokenizerTraining)
     require_width(config, encoder.config, settings.file)
