@@ -29,7 +29,7 @@ from braing3n_core.worker.described import EXAMPLE_SHA256, job_schema
 
 from .conftest import RunningWorker
 
-CASES = int(os.environ.get("BRAING3N_RELIABILITY_SCHEMA", "120"))
+CASES = int(os.environ.get("BRAING3N_RELIABILITY_SCHEMA", "100"))
 PHASES = "examples,fuzzing,stateful" if CASES < 1500 else "examples,coverage,fuzzing,stateful"
 """The phase "coverage" alone has over a thousand cases."""
 HERE = Path(__file__).parent
@@ -69,7 +69,7 @@ def test_schemathesis_finds_nothing_undocumented(worker: RunningWorker, tmp_path
         sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()",
         "--config-file", str(HERE / "schemathesis.toml"), "run", f"{worker.url}{API}/openapi.json",
         "--header", f"Authorization: Bearer {worker.tokens['bob']}", "--phases", PHASES,
-        "--max-examples", str(max(4, CASES // 12)), "--seed", "20", "--no-color", "--no-shrink",
+        "--max-examples", str(max(4, CASES // 5)), "--seed", "20", "--no-color", "--no-shrink",
     ]  # fmt: skip
     with tidying(worker, "bob"):
         run = subprocess.run(command, cwd=tmp_path, env=os.environ | hooks, capture_output=True, text=True)
