@@ -6,8 +6,9 @@ Shape legend: B batch, K categorical conditions, S scalar conditions, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +24,20 @@ class ConditionSpec:
 
     categories: name -> vocabulary in index order. scalars: name -> (centre, scale); age is (50, 20) years.
     never_dropped: conditions that dropout leaves alone (the paper: modality; in forecasts disease and horizon).
+    limits: name -> (lowest, highest) that training saw; what lies beyond is taken at that end, for a network says
+    nothing sensible there.
     """
 
     categories: Mapping[str, tuple[str, ...]]
     scalars: Mapping[str, tuple[float, float]]
     never_dropped: tuple[str, ...] = ()
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def standardised(self, name: str, value: float) -> float:
+        """A scalar within its limits, in units of its scale."""
+        centre, scale = self.scalars[name]
+        low, high = self.limits.get(name, (-math.inf, math.inf))
+        return (min(max(value, low), high) - centre) / scale
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,9 +58,9 @@ class ConditionBatch:
         """Rows of name -> word, number or None (unknown). Raises KeyError for a word outside the vocabulary."""
         index = [[_word_index(words, row.get(name), name) for name, words in spec.categories.items()] for row in rows]
         scalars = [[row.get(name) for name in spec.scalars] for row in rows]
-        centres = list(spec.scalars.values())
         value = [
-            [0.0 if v is None else (float(v) - m) / s for v, (m, s) in zip(r, centres, strict=True)] for r in scalars
+            [0.0 if v is None else spec.standardised(name, float(v)) for name, v in zip(spec.scalars, r, strict=True)]
+            for r in scalars
         ]
         state = [[UNKNOWN if v is None else KNOWN for v in r] for r in scalars]
         b = len(rows)

@@ -28,7 +28,8 @@ class DiTConfig:
 
     context_channels: channels of the baseline's latents given beside x_t (0 for generation).
     prior: ``none`` (paper) or ``gaussian`` (ADR 5); prior_by: condition with its own coefficients;
-    prior_components: components of the baseline that the mean may depend on.
+    prior_components: components of the baseline that the mean may depend on. limits: of scalars, in their own units,
+    where training ended: a forecast beyond the longest horizon goes on at the rate of that horizon.
     """
 
     width: int = 1152
@@ -52,12 +53,13 @@ class DiTConfig:
     prior: str = "none"
     prior_by: str | None = None
     prior_components: int = 0
+    limits: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def spec(self) -> ConditionSpec:
         """The conditions as the tensor code wants them."""
         words = {name: tuple(vocabulary) for name, vocabulary in self.categories.items()}
         numbers = {name: (float(centre), float(scale)) for name, (centre, scale) in self.scalars.items()}
-        return ConditionSpec(words, numbers, tuple(self.never_dropped))
+        return ConditionSpec(words, numbers, tuple(self.never_dropped), dict(self.limits))
 
 
 class DiT(nn.Module):

@@ -78,3 +78,10 @@ def test_batches_concatenate_and_split_again() -> None:
     assert torch.equal(again.index, batch.index)
     assert torch.equal(again.value, batch.value)
     assert torch.equal(again.state, batch.state)
+
+
+def test_a_number_beyond_what_training_saw_is_taken_at_the_end_of_it() -> None:
+    scalars = {"horizon_years": (0.0, 5.0), "age_years": (50.0, 20.0)}
+    spec = ConditionSpec({}, scalars, limits={"horizon_years": (-6.0, 6.0)})
+    batch = ConditionBatch.from_rows(spec, [{"horizon_years": h, "age_years": 110.0} for h in (-30.0, 3.0, 10.0)])
+    assert batch.value.tolist() == [pytest.approx([-1.2, 3.0]), pytest.approx([0.6, 3.0]), pytest.approx([1.2, 3.0])]
