@@ -36,11 +36,13 @@ def conditions_of(records: Sequence[Record], spec: ConditionSpec, **extra: Seque
 @torch.no_grad()
 def fit_prior(
     prior: GaussianPrior, conditions: ConditionBatch, target: Tensor, *, context: Tensor | None = None,
-    weight: Tensor | None = None, ridge: float = 1.0,
+    weight: Tensor | None = None, ridge: float = 1.0, rank: int = 0,
 ) -> None:
     """Weighted ridge regression of the target (n,N,C) on the conditions (and the baseline's components).
 
-    weight (n,): importance of each row. The residual's standard deviation becomes sigma.
+    weight (n,): importance of each row. The residual's standard deviation becomes sigma. rank: directions of the target
+    that the conditions may move it in, the strongest ones (reduced-rank regression); 0 keeps all. With few rows most of
+    the others are noise.
     """
     row, known = prior.features.rows(conditions)
     prior.features.averages.copy_((row * known).sum(0) / known.sum(0).clamp(min=1))
@@ -51,7 +53,11 @@ def fit_prior(
     y = target.flatten(1)
     penalty = ridge * torch.eye(design.shape[1], dtype=torch.float64)
     weighted = design * w[:, None]
-    solution = torch.linalg.solve(weighted.T @ design + penalty, (weighted.T.float() @ y).double())
+    gram = weighted.T @ design + penalty
+    solution = torch.linalg.solve(gram, (weighted.T.float() @ y).double())
+    if rank:
+        kept = torch.linalg.svd(torch.linalg.cholesky(gram).T @ solution, full_matrices=False).Vh[:rank]
+        solution = solution @ kept.T @ kept
     prior.weight.copy_(solution.float())
     residual = y - (design.float() @ prior.weight)
     variance = (residual.square() * w.float()[:, None]).sum(0) / w.sum().float()

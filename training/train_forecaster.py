@@ -61,12 +61,13 @@ def visit_pairs(records: list[Record], modality: str = "T1") -> Pairs:
 class ForecasterTraining:
     """preset: ``change`` (a flow of the change, ADR 9) or ``bridge`` (the paper's path from baseline to follow-up).
 
-    bridge_sigma and bridge_envelope: the bridge's training noise.
+    bridge_sigma and bridge_envelope: the bridge's training noise. prior_rank: of the Gaussian's mean (``fit_prior``).
     """
 
     preset: str = "change"
     bridge_sigma: float = 0.1
     bridge_envelope: str = "parabolic"
+    prior_rank: int = 0
 
 
 class BridgeMatching(nn.Module):
@@ -160,6 +161,7 @@ def objective_of(config: DiTConfig, extra: ForecasterTraining, visits: Visits) -
         fit_prior(
             model.prior, visits.conditions.to("cpu"), visits.change(torch.arange(len(scale)), scale),
             context=visits.data.latents[visits.pairs.baseline], weight=scale.square(), ridge=1.0,
+            rank=extra.prior_rank,
         )
     return ChangeMatching(model)
 

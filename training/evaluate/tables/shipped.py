@@ -12,7 +12,7 @@ from braing3n_core.probes import LinearProbe
 from ...fit_probes import REGRESSIONS
 from ...phantom.ceiling import VOLUMES, age_ceiling
 from ..figures import Series, chart
-from ..metrics.scores import Estimate, bootstrap, calibration_error, correlation, macro_auc, mean_absolute_error
+from ..metrics.scores import Estimate, auc, bootstrap, calibration_error, correlation, macro_auc, mean_absolute_error
 from ..study import Study, follow
 from ..table import Cell, Picture, Table, rows_of
 
@@ -34,6 +34,8 @@ def compute(study: Study) -> Table:
             cells.append([probe.task, None, len(rows), "no labels in this cohort", *[None] * 6])
             continue
         cells.append(_row(study, probe, rows, labels, values))
+        if probe.task == "disease":
+            cells += _hc_against_ad(study, probe, rows, labels, values)
         if probe.task == "age":
             series.append(Series("one scan", labels, probe.scores(_flat(study, rows))[:, 0]))
     cells += _strangeness(study, values)
@@ -101,6 +103,22 @@ def _words(study: Study, probe: LinearProbe, rows: np.ndarray, truth: np.ndarray
         "accuracy": bootstrap(lambda i: float(right[i].mean()), subjects, rounds),
         "calibration error": calibration_error(shares.max(1), right),
     }
+
+
+def _hc_against_ad(
+    study: Study, probe: LinearProbe, rows: np.ndarray, labels: np.ndarray, values: dict[str, float]
+) -> list[list[Cell]]:
+    """The two words alone, by their shares of each other: the comparison that papers print."""
+    chosen = np.isin(labels, ("HC", "AD"))
+    if len(np.unique(labels[chosen])) < 2:
+        return []
+    rows, ill = rows[chosen], labels[chosen] == "AD"
+    shares = probe.probabilities(_flat(study, rows))[:, [probe.classes.index(word) for word in ("HC", "AD")]]
+    score, subjects = shares[:, 1] / shares.sum(1).clip(min=1e-12), study.subjects[rows]
+    found = bootstrap(lambda i: auc(ill[i], score[i]), subjects, study.settings.bootstrap)
+    values["disease, HC and AD/AUC"] = found.value
+    size = f"{len(rows)}/{len(np.unique(subjects))}"
+    return [["disease, HC and AD alone", "T1", size, None, None, found, *[None] * 4]]
 
 
 def _strangeness(study: Study, values: dict[str, float]) -> list[list[Cell]]:
