@@ -14,6 +14,9 @@ from braing3n_core.models.prior import GaussianPrior
 
 from .store import Record
 
+RIDGE = 1.0
+"""Penalty of the prior's regression, in rows."""
+
 
 def conditions_of(records: Sequence[Record], spec: ConditionSpec, **extra: Sequence[Any]) -> ConditionBatch:
     """One row a record; ``extra`` adds columns such as the horizon. A label that is None is unknown.
@@ -36,7 +39,7 @@ def conditions_of(records: Sequence[Record], spec: ConditionSpec, **extra: Seque
 @torch.no_grad()
 def fit_prior(
     prior: GaussianPrior, conditions: ConditionBatch, target: Tensor, *, context: Tensor | None = None,
-    weight: Tensor | None = None, ridge: float = 1.0, rank: int = 0,
+    weight: Tensor | None = None, rank: int = 0,
 ) -> None:
     """Weighted ridge regression of the target (n,N,C) on the conditions (and the baseline's components).
 
@@ -51,7 +54,7 @@ def fit_prior(
     design = prior.design(conditions, context).double()
     w = torch.ones(len(design), dtype=torch.float64) if weight is None else weight.double()
     y = target.flatten(1)
-    penalty = ridge * torch.eye(design.shape[1], dtype=torch.float64)
+    penalty = RIDGE * torch.eye(design.shape[1], dtype=torch.float64)
     weighted = design * w[:, None]
     gram = weighted.T @ design + penalty
     solution = torch.linalg.solve(gram, (weighted.T.float() @ y).double())

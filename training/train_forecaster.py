@@ -160,8 +160,7 @@ def objective_of(config: DiTConfig, extra: ForecasterTraining, visits: Visits) -
         scale = change_scales(visits.pairs)
         fit_prior(
             model.prior, visits.conditions.to("cpu"), visits.change(torch.arange(len(scale)), scale),
-            context=visits.data.latents[visits.pairs.baseline], weight=scale.square(), ridge=1.0,
-            rank=extra.prior_rank,
+            context=visits.data.latents[visits.pairs.baseline], weight=scale.square(), rank=extra.prior_rank,
         )
     return ChangeMatching(model)
 
