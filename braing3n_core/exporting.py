@@ -72,6 +72,7 @@ def inference(encoder: Checkpoint, tokenizer: Checkpoint) -> dict[str, Any]:
     from .models.mae import EncoderConfig
     from .models.tokenizer import TokenizerConfig
 
+    decoded = tokenizer.fill(TokenizerConfig)
     return {
         "imports": ["$import numpy", "$import torch", "$from safetensors.torch import load_file"],
         "bundle_root": ".", "input": "brain.nii.gz", "output": "reconstruction.npz",
@@ -80,7 +81,8 @@ def inference(encoder: Checkpoint, tokenizer: Checkpoint) -> dict[str, Any]:
             "_target_": f"{_MODELS}.autoencoder.Autoencoder",
             "encoder": {"_target_": f"{_MODELS}.mae.EncoderConfig", **asdict(encoder.fill(EncoderConfig))},
             "tokenizer": {
-                "_target_": f"{_MODELS}.tokenizer.TokenizerConfig", **asdict(tokenizer.fill(TokenizerConfig)),
+                "_target_": f"{_MODELS}.tokenizer.TokenizerConfig", **asdict(decoded),
+                "patches": {"_target_": f"{_MODELS}.patch_decoder.PatchDecoderConfig", **asdict(decoded.patches)},
             },
         },
         "weights": "$load_file(@bundle_root + '/models/model.safetensors')",

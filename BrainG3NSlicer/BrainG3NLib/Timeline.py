@@ -65,7 +65,7 @@ def _put(run: Run, sequence: str, proxy: str, image: Image) -> None:
     elif proxy == "forecast" and run.inputNode is not None:  # nothing was forecast for today: it is the scan itself
         fillNode(carrier, slicer.util.arrayFromVolume(run.inputNode), image.affine)
     else:
-        fillNode(carrier, np.zeros(image.array.shape, np.int8), image.affine)
+        fillNode(carrier, np.zeros(image.array.shape, np.uint8), image.affine)
     run.named[sequence].SetDataNodeAtValue(carrier, f"{years(image):g}")
 
 
