@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,22 +52,26 @@ def forecast_conditions(
 
 
 def effects(before: Sequence[Reading], after: Sequence[Reading], asked: Mapping[str, Any]) -> tuple[Effect, ...]:
-    """Every probe's reading before and after an edit. asked: the conditions that were to change."""
-    tasks = {PROBE_OF.get(name, name) for name in asked}
+    """Every probe's reading before and after an edit, what was asked for first. asked: conditions that were to change,
+    with their new values.
+    """
+    wanted = {PROBE_OF.get(name, name): value for name, value in asked.items()}
     later = {r.task: r for r in after}
-    return tuple(
-        Effect(r.task, r.value, later[r.task].value, r.unit, r.task in tasks, drift(r, later[r.task]))
-        for r in before if r.task in later
-    )
+    found = [_effect(r, later[r.task], r.task in wanted, wanted.get(r.task)) for r in before if r.task in later]
+    return tuple(sorted(found, key=lambda effect: not effect.asked))
 
 
-def drift(before: Reading, after: Reading) -> float | None:
-    """Change of a value, or the largest change of a class's probability, signed; None where neither is known."""
+def _effect(before: Reading, after: Reading, asked: bool, wanted: Any) -> Effect:
+    plain = Effect(before.task, before.value, after.value, before.unit, asked)
     if isinstance(before.value, float) and isinstance(after.value, float):
-        return after.value - before.value
-    if before.probabilities is None or after.probabilities is None:
-        return None
-    return max((after.probabilities[name] - share for name, share in before.probabilities.items()), key=abs)
+        return dataclasses.replace(plain, drift=after.value - before.value)
+    was, now = before.probabilities, after.probabilities
+    if was is None or now is None:
+        return plain
+    word = wanted if wanted in was else max(was, key=lambda name: now[name] - was[name])
+    return dataclasses.replace(
+        plain, drift=now[word] - was[word], word=word, chance_before=was[word], chance_after=now[word]
+    )
 
 
 def latent_probes(panel: ProbePanel) -> ProbePanel:

@@ -198,7 +198,8 @@ class Reading:
 class Effect:
     """What one probe reads before and after an edit. asked: whether the edit was asked to change this variable.
 
-    drift: change of the value in ``unit``; of a classification the largest change of a class's probability, signed.
+    Of a classification, word is the class that was asked for, else the one that gained most, and ``chance_before`` and
+    ``chance_after`` are its probabilities. drift: change of the value in ``unit``, or of the probability of word.
     """
 
     task: str
@@ -207,6 +208,9 @@ class Effect:
     unit: str = ""
     asked: bool = False
     drift: float | None = None
+    word: str = ""
+    chance_before: float | None = None
+    chance_after: float | None = None
 
 
 @dataclass(frozen=True)
