@@ -107,7 +107,11 @@ class Study:
             "memorisation": None if self.training is None else len(self.training[0]),
             "fidelity": [e.name for e in self.extractors], "encoders": [e.source for e in self.encoders],
             "bottleneck": [r.id for r in self.reconstructors],
-            "longitudinal": None if self.bridge is None else self.bridge.parts.checkpoint("forecaster").id,
+            "longitudinal": [
+                None if self.bridge is None else self.bridge.parts.checkpoint("forecaster").id,
+                self.inference.parts.checkpoint("forecaster").metrics.get("calibration")
+                if self.inference.parts.has("forecaster") else None,  # its id does not know the calibration
+            ],
         }
         return {**self.fingerprint, "beside": beside.get(table)}
 

@@ -18,6 +18,7 @@ from braing3n_core.generation.forecast import BRIDGE, ForecastOptions, change_sc
 from braing3n_core.inference import Inference
 from braing3n_core.models.conditions import ConditionBatch
 
+from ...calibrate_forecaster import subject_keys
 from ...train_forecaster import visit_pairs
 from ..figures import Panel, Series, chart, three_planes
 from ..metrics.change import coverage, cross_conformal, delta_rmae, slope
@@ -81,6 +82,7 @@ def compute(study: Study) -> Table:
 
 
 def _notes(study: Study) -> tuple[str, ...]:
+    left_out = len(calibrated_on(study))
     return (
         "The checkpoint's probe reads the forecast and the real follow-up. Slope over horizon: reading per year, over "
         "that of the real follow-ups (the paper's .27 has no such ceiling). Slope on the change: against the true "
@@ -93,16 +95,29 @@ def _notes(study: Study) -> tuple[str, ...]:
         "half-width that the residuals of the other evaluated subjects ask for.",
         f"{study.settings.forecast_samples} samples of {study.settings.forecast_steps} steps; brackets are 95 % "
         "intervals by a bootstrap over subjects.",
+        *([f"The calibration was fitted on {left_out} subjects of this data: they are left out here."]
+          if left_out else []),
     )
 
 
 def forward_pairs(study: Study) -> Pairs:
-    """At most ``pairs`` T1 pairs, the later visit second."""
+    """At most ``pairs`` T1 pairs, the later visit second, of subjects whom the calibration was not fitted on."""
     found = visit_pairs(study.records)
-    keep = np.flatnonzero(found.horizon_years.numpy() > 0)
+    known = np.isin(study.subjects, calibrated_on(study))[found.baseline.numpy()]
+    keep = np.flatnonzero((found.horizon_years.numpy() > 0) & ~known)
     keep = keep[np.unique(np.linspace(0, len(keep) - 1, min(len(keep), study.settings.pairs)).astype(int))] \
         if len(keep) else keep
     return Pairs(found.baseline.numpy()[keep], found.follow_up.numpy()[keep], found.horizon_years.numpy()[keep])
+
+
+def calibrated_on(study: Study) -> list[str]:
+    """Subjects of this data whom the checkpoint's calibration was fitted on: nothing can be shown by them."""
+    names = _calibration(study).fitted.get("names", [])
+    return [subject for subject, key in subject_keys(study.records).items() if key in names]
+
+
+def _calibration(study: Study) -> Calibration:
+    return Calibration.of(study.inference.parts.checkpoint("forecaster").metrics)
 
 
 def predict(
@@ -182,7 +197,7 @@ def _read(study: Study, pairs: Pairs, samples: dict[str, np.ndarray], task: str,
     has_truth = bool(known) and all(v is not None for side in known for v in side)
     change = np.array(known[1], float) - np.array(known[0], float) if has_truth else real
     found = {name: score(latents) - before[:, None] for name, latents in samples.items()}
-    calibration = Calibration.of(study.inference.parts.checkpoint("forecaster").metrics)
+    calibration = _calibration(study)
     widened: dict[str, float] = {}
     if not calibration.is_raw and OURS in found:
         found[CALIBRATED] = calibration.gain * found[OURS]
