@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .checking import RANGES, Vocabularies
@@ -49,6 +49,17 @@ def forecast_conditions(
     """The baseline's conditions of a forecast: given, else read. CDR stays unknown when it is not given."""
     names = ("disease", "sex", "age_years", "cdr")
     return fill_unknown({n: getattr(request, n) for n in names if n in vocabularies}, readings, vocabularies)
+
+
+def away_from(
+    source: Mapping[str, Any], target: Mapping[str, Any], numbers: Collection[str]
+) -> dict[str, Any] | None:
+    """The conditions that an edit's guidance moves away from: classes as they were, ``numbers`` as they are asked for.
+
+    None where no class changes: a number is what was asked for, and ten years amplified would be fifteen (ADR 21).
+    """
+    held = {name: value if name in numbers else source[name] for name, value in target.items()}
+    return None if held == dict(target) else held
 
 
 def effects(before: Sequence[Reading], after: Sequence[Reading], asked: Mapping[str, Any]) -> tuple[Effect, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .calibration import Calibration
 from .checking import Vocabularies
-from .conditioning import effects, forecast_conditions, latent_probes, source_conditions
+from .conditioning import away_from, effects, forecast_conditions, latent_probes, source_conditions
 from .generation.counterfactual import Edit, EditOptions
 from .generation.counterfactual import counterfactual as edit_latents
 from .generation.forecast import BRIDGE, ForecastOptions, forecast_bridge
@@ -85,8 +85,9 @@ def _edited_latents(
 
     run = bench.inference
     edit_source, edit_target = run.conditions("dit", [source]), run.conditions("dit", [target])
-    # Factored guidance: only what is changed is amplified, against the source's own conditions.
-    contrasts = [Contrast(edit_source, Guidance(request.guidance_scale))]
+    # Factored guidance: only the class that is changed is amplified, against the source's own.
+    held = away_from(source, target, run.parts.dit.spec.scalars)
+    contrasts = [] if held is None else [Contrast(run.conditions("dit", [held]), Guidance(request.guidance_scale))]
     options = EditOptions(
         request.strength, request.num_steps, seed=request.seed, method=request.method, integrator=request.sampler
     )

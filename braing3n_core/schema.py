@@ -103,7 +103,8 @@ class ReconstructRequest(Request):
 class CounterfactualRequest(Request):
     """Edit the scan's conditions. ``target`` holds only the conditions to change; ``source`` what is known.
 
-    guidance_scale: factor on each changed condition (1 is off). strength: share of the path that is edited, 0..1.
+    guidance_scale: factor on each changed class (1 is off); a number is what was asked for. strength: share of the path
+    that is edited, 0..1.
     rendering: ``residual`` keeps the patient's own voxels and adds the decoded change, ``full`` is the decoded volume.
     method: one of :data:`EDIT_METHODS`. ``flowedit`` needs no inversion; ``midpoint`` and ``fireflow`` carry the scan
     to noise and back; ``sdedit`` adds noise and removes it, and at strength 1 keeps nothing of the scan.
@@ -147,7 +148,8 @@ class GenerateRequest:
     """Draw new brains from noise under the given conditions.
 
     sampler: one of :data:`SAMPLERS`; the paper's is ``euler`` in 50 steps. guidance_interval: times from 0 (noise) to 1
-    (brain) in which guidance acts. zero_star: CFG-Zero* guidance.
+    (brain) in which guidance acts. zero_star: CFG-Zero* guidance. guide_numbers: amplify the age too, as the paper
+    does; without it guidance amplifies classes alone, and the age is the one that was asked for.
     """
 
     conditions: Conditions = field(default_factory=Conditions)
@@ -158,6 +160,7 @@ class GenerateRequest:
     sampler: str = "ab2"
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     zero_star: bool = False
+    guide_numbers: bool = False
 
 
 REQUESTS: dict[str, type] = {

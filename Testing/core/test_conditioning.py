@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from braing3n_core.conditioning import effects
+from braing3n_core.conditioning import away_from, effects
 from braing3n_core.schema import Effect, Reading
 from braing3n_core.wording import drift_text
 
@@ -43,3 +43,10 @@ def test_what_was_asked_for_comes_first() -> None:
 def test_without_probabilities_there_is_no_drift_of_a_class() -> None:
     bare = Reading("sex", "F")
     assert effects([bare], [bare], {})[0].drift is None
+
+
+def test_guidance_moves_away_from_the_class_that_was_and_takes_a_number_at_its_word() -> None:
+    source = {"disease": "HC", "sex": "F", "age_years": 60.0}
+    target = {"disease": "AD", "sex": "F", "age_years": 70.0}
+    assert away_from(source, target, ["age_years"]) == {"disease": "HC", "sex": "F", "age_years": 70.0}
+    assert away_from(source, {**source, "age_years": 70.0}, ["age_years"]) is None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from braing3n_core.conditioning import away_from
 from braing3n_core.generation.counterfactual import Edit, EditOptions, counterfactual
 from braing3n_core.generation.guidance import Contrast, Guidance
 
@@ -72,7 +73,7 @@ def compute(study: Study) -> Table:
 def _notes(study: Study) -> tuple[str, ...]:
     return (
         f"FlowEdit of held-out T1 scans, {study.settings.edit_steps} steps, guidance "
-        f"{study.settings.guidance_scale:g} on the changed condition alone. The paper edits only its own "
+        f"{study.settings.guidance_scale:g} on the changed class alone. The paper edits only its own "
         "samples, by the same noise.",
         "Null edit: largest difference of its latents from the scan's; 0 is exact. Left after A->B->A: "
         "norm of what remains over the norm of the edit; 95 % intervals over scans.",
@@ -105,7 +106,9 @@ def edit(study: Study, latents: np.ndarray, source: Record, target: Record) -> n
     rows = [{k: r.get(k) for k in spec.names} for r in (source, target)]
     before = run.conditions("dit", rows[:1])
     after = before if rows[0] == rows[1] else run.conditions("dit", rows[1:])
-    contrasts = [Contrast(before, Guidance(study.settings.guidance_scale))]
+    held = away_from(rows[0], rows[1], spec.scalars)
+    contrasts = [] if held is None else [
+        Contrast(run.conditions("dit", [held]), Guidance(study.settings.guidance_scale))]
     options = EditOptions(1.0, study.settings.edit_steps, seed=study.settings.seed)
     with torch.inference_mode():
         return counterfactual(run.velocity("dit"), start, Edit(before, after, contrasts), options)[0].cpu().numpy()
@@ -114,7 +117,7 @@ def edit(study: Study, latents: np.ndarray, source: Record, target: Record) -> n
 def _edited(study: Study, asked: Asked, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Latents (n,N,C): null, there (A->B) and back (A->B->A), kept between runs."""
     key = [study.ids["dit"], study.fingerprint["records"], asked.name, rows.tolist(), study.settings.edit_steps,
-           study.settings.guidance_scale, study.settings.seed]
+           study.settings.guidance_scale, study.settings.seed, "classes guided"]
     path = study.cache_path("edits", key)
     if not path.is_file():
         ticker = Ticker(f"editing {asked.name}", len(rows))
