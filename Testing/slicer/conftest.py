@@ -44,6 +44,19 @@ def mrml():
     made.close()
 
 
+@pytest.fixture
+def app(tmp_path: Path):
+    """The open panel in the harness, with settings of its own."""
+    qtCore = pytest.importorskip("PySide6.QtCore", reason="pip install PySide6-Essentials", exc_type=ImportError)
+    from Testing.slicer.harness.application import Slicer
+
+    qtCore.QSettings.setPath(qtCore.QSettings.NativeFormat, qtCore.QSettings.UserScope, str(tmp_path))
+    made = Slicer()
+    made.open()
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="session")
 def python() -> str:
     """An interpreter that has the models: this one, or the one that BRAING3N_PYTHON names."""
@@ -93,6 +106,21 @@ def addVolume(scene, name: str, array: np.ndarray, affine: np.ndarray, fill):
     display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
     node.SetAndObserveDisplayNodeID(display.GetID())
     return node
+
+
+def addNoise(scene, name: str):
+    """A small volume node of noise, for what needs a scan and not a head."""
+    from BrainG3NLib.Volumes import fillNode
+
+    array = np.random.default_rng(1).normal(size=(10, 9, 8)).astype(np.float32)
+    return addVolume(scene, name, array, np.eye(4), fillNode)
+
+
+def choose(box: Any, value: str) -> None:
+    """Choose in a combo box by value, as a user does by its words."""
+    index = box.findData(value)
+    assert index >= 0, f"{value} is not offered"
+    box.currentIndex = index
 
 
 def _do(python: str, code: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +19,7 @@ from braing3n_core.checking import RANGES
 from braing3n_core.errors import RequestError
 from braing3n_core.schema import Result
 
-from .harness.application import Slicer
+from .conftest import addNoise, choose
 from .results import EFFECTS, READINGS, counterfactual
 
 CAPABLE = {
@@ -32,23 +31,8 @@ CAPABLE = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def app(tmp_path: Path):
-    from PySide6 import QtCore
-
-    QtCore.QSettings.setPath(QtCore.QSettings.NativeFormat, QtCore.QSettings.UserScope, str(tmp_path))
-    made = Slicer()
-    made.open()
-    yield made
-    made.close()
-
-
 def values(box) -> list[str]:
     return [box.itemData(i) for i in range(box.count)]
-
-
-def choose(box, value: str) -> None:
-    box.currentIndex = box.findData(value)
 
 
 def test_method_sampler_steps_and_guidance_go_into_the_requests(app) -> None:
@@ -113,11 +97,8 @@ def test_a_field_of_the_panel_has_the_range_that_the_engine_allows(app, name: st
 
 
 def test_the_panel_shows_how_far_each_reading_drifted_and_names_what_was_not_asked_for(app) -> None:
-    from .conftest import addVolume
-    from .test_widget import affine, fillNode, noise, slicerOrder
-
     panels, ui = app.widget.panels, app.widget.ui
-    head = addVolume(app.mrml.scene, "Head", slicerOrder(noise()), affine(), fillNode)
+    head = addNoise(app.mrml.scene, "Head")
     panels._show(counterfactual(app.mrml.scene, head))
     table = ui.effectsTable
     shown = [[table.item(r, c).text() for c in range(table.columnCount)] for r in range(table.rowCount)]
