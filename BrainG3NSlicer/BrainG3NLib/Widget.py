@@ -141,6 +141,7 @@ class Panels:
         ui.exportButton.connect("clicked(bool)", lambda _=False: self._export())
         ui.compareButton.connect("clicked(bool)", lambda _=False: self._compare())
         ui.opacitySlider.connect("valueChanged(double)", lambda v: Views.setOpacity(self.logic.scene, v))
+        ui.targetAgeSlider.connect("valueChanged(double)", lambda _: self._fit())
         ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._inputChosen)
 
     def _inputChosen(self, node: Any) -> None:
@@ -155,6 +156,12 @@ class Panels:
     def _choose(self, box: str) -> None:
         if self.parameters is not None:
             Choices.store(self.ui, self.parameters, box)
+            self._fit()
+
+    def _fit(self) -> None:
+        """Let only those fields be changed that count."""
+        if self.parameters is not None:
+            Choices.fit(self.ui, self.parameters, self.compute.capabilities)
 
     def _offer(self, capabilities: dict[str, Any]) -> None:
         if self.parameters is not None:
