@@ -26,7 +26,7 @@ from .schema import (
 )
 
 NEEDS: dict[str, tuple[str, ...]] = {
-    "preprocess": (), "encode": ("encoder", "tokenizer"), "probe": ("encoder", "tokenizer", "probes"),
+    "preprocess": (), "examine": (), "encode": ("encoder", "tokenizer"), "probe": ("encoder", "tokenizer", "probes"),
     "reconstruct": ("encoder", "tokenizer"), "counterfactual": ("encoder", "tokenizer", "dit"),
     "forecast": ("encoder", "tokenizer", "forecaster"), "generate": ("tokenizer", "dit"),
 }

@@ -28,6 +28,7 @@ from .schema import (
     CounterfactualRequest,
     EncodeRequest,
     EngineProtocol,
+    ExamineRequest,
     ForecastRequest,
     GenerateRequest,
     PreprocessOptions,
@@ -187,6 +188,7 @@ def _generate(options: argparse.Namespace) -> GenerateRequest:
 
 _BUILDERS: dict[str, Callable[[argparse.Namespace], AnyRequest]] = {
     "preprocess": lambda o: PreprocessRequest(*_scan(o)),
+    "examine": lambda o: ExamineRequest(*_scan(o)),
     "encode": lambda o: EncodeRequest(*_scan(o)),
     "probe": lambda o: ProbeRequest(*_scan(o)),
     "reconstruct": lambda o: ReconstructRequest(*_scan(o)),

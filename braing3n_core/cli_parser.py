@@ -219,6 +219,11 @@ _VERBS: dict[str, tuple[str, tuple[str, str], Callable[[argparse.ArgumentParser]
         "  braing3n preprocess sub-01_T1w.nii.gz -o out\n"
         "  braing3n preprocess brain.nrrd --modality FLAIR --stage stripped -o out",
     ), _add_scan),
+    "examine": ("Say how far the scan is prepared already, and why", _manual(
+        "The stage that preprocessing would work from, with the evidence of the voxels and of the BIDS sidecar.\n"
+        "A --stage that they contradict is an error.",
+        "  stage.json", "  braing3n examine sub-01_T1w.nii.gz -o out",
+    ), _add_scan),
     "encode": ("Write the scan as tokens, embedding and latents", _manual(
         "Preprocesses, then encodes: tokens (1200,D) float16, their mean (D,) and the latents (1200,32).",
         "  sub-01_desc-encoding.npz        arrays: tokens, embedding, latents",

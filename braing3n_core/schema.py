@@ -85,6 +85,11 @@ class PreprocessRequest(Request):
 
 
 @dataclass(frozen=True)
+class ExamineRequest(Request):
+    """Say at which stage of preprocessing the scan is, with the evidence; nothing is done to it."""
+
+
+@dataclass(frozen=True)
 class EncodeRequest(Request):
     """Write the tokens (1200, D), the embedding (D,) and the latents (1200, C)."""
 
@@ -164,6 +169,7 @@ class GenerateRequest:
 
 REQUESTS: dict[str, type] = {
     "preprocess": PreprocessRequest,
+    "examine": ExamineRequest,
     "encode": EncodeRequest,
     "probe": ProbeRequest,
     "reconstruct": ReconstructRequest,

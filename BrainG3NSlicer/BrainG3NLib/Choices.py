@@ -30,6 +30,7 @@ NAMES = {
     "HC": "Healthy", "MCI": "Mild cognitive impairment", "AD": "Alzheimer's disease", "PD": "Parkinson's disease",
     "GBM": "Glioblastoma", "glioma": "Glioma", "ASD": "Autism spectrum", "SCZ": "Schizophrenia", "F": "Female",
     "M": "Male", "auto": "Suggested by the scan", "native": "As from the scanner", "stripped": "Brain only",
+    "dicom": "A DICOM series", "defaced": "Head without its face", "bias-corrected": "Bias field corrected",
     "registered": "Brain only, on the SRI24 grid", "hd-bet": "HD-BET", "mindgrab": "MindGrab", "template": "Template",
     "none": "Already done", "residual": "The scan's own voxels plus the change", "full": "The decoded brain alone",
     "flowedit": "FlowEdit", "midpoint": "Inversion, midpoint", "fireflow": "Inversion, FireFlow", "sdedit": "SDEdit",
@@ -81,7 +82,12 @@ def _brains(capabilities: dict[str, Any] | None) -> Words:
 
 
 def _named(values: Any) -> Words:
-    return [(NAMES.get(value, value), value) for value in values]
+    return [(nameOf(value), value) for value in values]
+
+
+def nameOf(value: str) -> str:
+    """A word of the engine as the panels show it."""
+    return NAMES.get(value, value)
 
 
 def fill(ui: Any, parameters: Any, capabilities: dict[str, Any] | None) -> None:

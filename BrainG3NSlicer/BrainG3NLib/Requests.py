@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from braing3n_core.schema import (
     AnyRequest,
     Conditions,
     CounterfactualRequest,
+    ExamineRequest,
     ForecastRequest,
     PreprocessOptions,
     PreprocessRequest,
@@ -83,10 +85,12 @@ def parseHorizons(text: str) -> tuple[float, ...]:
 
 
 def buildRequest(kind: str, parameters: Any, inputPath: str, maskPath: str | None = None) -> AnyRequest:
-    """The request of a panel. kind: ``preprocess``, ``probe``, ``counterfactual``, ``forecast``."""
+    """The request of a panel. kind: ``preprocess``, ``examine``, ``probe``, ``counterfactual``, ``forecast``."""
     shared = {"input": inputPath, "preprocess": options(parameters, maskPath), "seed": int(parameters.seed)}
     if kind == "preprocess":
         return PreprocessRequest(**shared)
+    if kind == "examine":  # what the scan itself shows, whatever stage was chosen
+        return ExamineRequest(inputPath, replace(shared["preprocess"], stage="auto"))
     if kind == "probe":
         return ProbeRequest(**shared)
     if kind == "counterfactual":

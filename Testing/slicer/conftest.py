@@ -57,6 +57,18 @@ def app(tmp_path: Path):
     made.close()
 
 
+@pytest.fixture
+def ready(app, python: str, tinyCheckpoint: Path, templateFile: Path):
+    """The panel with a loaded, registered scan and a worker that can be started."""
+    ui = app.widget.ui
+    ui.pythonPath.currentPath, ui.checkpointPath.currentPath = python, str(tinyCheckpoint)
+    ui.inputSelector.setCurrentNode(addScan(app.mrml.scene, templateFile))
+    choose(ui.stageBox, "registered")
+    choose(ui.brainBox, "none")
+    ui.correctBiasBox.checked = False
+    return app
+
+
 @pytest.fixture(scope="session")
 def python() -> str:
     """An interpreter that has the models: this one, or the one that BRAING3N_PYTHON names."""
@@ -88,12 +100,17 @@ def templateFile(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def scan(mrml, templateFile: Path):
     """The template as a volume node named ``Head``."""
+    return addScan(mrml.scene, templateFile)
+
+
+def addScan(scene, path: Path):
+    """A file as a volume node named ``Head``."""
     from BrainG3NLib.Volumes import fillNode, slicerOrder
 
     from braing3n_core.volume import Volume
 
-    volume = Volume.load(templateFile)
-    return addVolume(mrml.scene, "Head", slicerOrder(volume.array), volume.affine, fillNode)
+    volume = Volume.load(path)
+    return addVolume(scene, "Head", slicerOrder(volume.array), volume.affine, fillNode)
 
 
 def addVolume(scene, name: str, array: np.ndarray, affine: np.ndarray, fill):

@@ -14,12 +14,12 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="pip install slicer-core")
 
 from BrainG3NLib.Logic import Logic
-from BrainG3NLib.Volumes import affineOf, fillNode, slicerOrder
+from BrainG3NLib.Volumes import affineOf
 from BrainG3NLib.Worker import Compute, ComputeSettings
 
 from braing3n_core.volume import Volume
 
-from .conftest import MODULE, addVolume, choose
+from .conftest import MODULE, addScan, choose
 
 pytestmark = pytest.mark.slow
 SECONDS = 3600.0
@@ -33,14 +33,9 @@ def scanFile(test_data: Path) -> Path:
     return path
 
 
-def load(scene, path: Path):
-    volume = Volume.load(path)
-    return addVolume(scene, "Patient", slicerOrder(volume.array), volume.affine, fillNode)
-
-
 def test_a_clinician_sees_the_scan_read_edited_and_moved_in_time(scanFile, python: str, app) -> None:
     ui = app.widget.ui
-    head = load(app.mrml.scene, scanFile)
+    head = addScan(app.mrml.scene, scanFile)
     ui.pythonPath.currentPath = python
     ui.inputSelector.setCurrentNode(head)
     choose(ui.targetDiseaseBox, "AD")
@@ -59,7 +54,7 @@ def test_a_clinician_sees_the_scan_read_edited_and_moved_in_time(scanFile, pytho
 def test_a_researcher_overlays_what_a_forecast_changes(mrml, scanFile, python: str, settings) -> None:
     from .harness.views import SliceView
 
-    head = load(mrml.scene, scanFile)
+    head = addScan(mrml.scene, scanFile)
     logic = Logic(mrml.scene, Compute(ComputeSettings(python=python)))
     try:
         run = logic.process("forecast", settings(inputVolume=head, horizons="2, 5", samples=2, stage="auto",

@@ -21,26 +21,9 @@ except ImportError as missing:  # the library itself, or libEGL and its like
 from BrainG3NLib import Install
 from BrainG3NLib.Jobs import Answer, Event
 from BrainG3NLib.Stamp import PLACE
-from BrainG3NLib.Volumes import fillNode, slicerOrder
 
-from braing3n_core.volume import Volume
-
-from .conftest import MODULE, REPOSITORY, SETTINGS, addNoise, addVolume, choose
+from .conftest import MODULE, REPOSITORY, SETTINGS, addNoise, choose
 from .results import counterfactual, image
-
-
-@pytest.fixture
-def ready(app, python: str, tinyCheckpoint: Path, templateFile: Path):
-    """A loaded, registered scan and a worker that can be started."""
-    volume = Volume.load(templateFile)
-    head = addVolume(app.mrml.scene, "Head", slicerOrder(volume.array), volume.affine, fillNode)
-    ui = app.widget.ui
-    ui.pythonPath.currentPath, ui.checkpointPath.currentPath = python, str(tinyCheckpoint)
-    ui.inputSelector.setCurrentNode(head)
-    choose(ui.stageBox, "registered")
-    choose(ui.brainBox, "none")
-    ui.correctBiasBox.checked = False
-    return app
 
 
 def idle(app):
