@@ -12,6 +12,8 @@ from .schema import Conditions, Effect, ForecastRequest, Reading
 
 PROBE_OF: dict[str, str] = {"disease": "disease", "sex": "sex", "age_years": "age"}
 """By condition: the task of the probe that can stand in for it."""
+Contrasts = list[tuple[dict[str, Any], float]]
+"""Conditions to amplify away from, each with its factor."""
 
 
 def fill_unknown(
@@ -43,23 +45,29 @@ def source_conditions(
     return Conditions(**filled), read
 
 
+def contrasts(
+    source: Mapping[str, Any], target: Mapping[str, Any], scales: Mapping[str, float], common: float,
+    numbers: Collection[str],
+) -> Contrasts:
+    """What an edit's guidance moves away from: only what is changed, each condition by its own factor.
+
+    scales: factors by name. Of the others a class takes ``common``, and ``numbers`` 1: a number is what was asked for,
+    and ten years amplified would be fifteen (ADR 21). Conditions of one factor are put back to the source together;
+    a factor of 1 amplifies nothing and is no contrast.
+    """
+    groups: dict[float, dict[str, Any]] = {}
+    for name, before in source.items():
+        if target[name] != before:
+            groups.setdefault(scales.get(name, 1.0 if name in numbers else common), {})[name] = before
+    return [({**target, **back}, scale) for scale, back in groups.items() if scale != 1]
+
+
 def forecast_conditions(
     request: ForecastRequest, readings: Sequence[Reading], vocabularies: Vocabularies
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The baseline's conditions of a forecast: given, else read. CDR stays unknown when it is not given."""
     names = ("disease", "sex", "age_years", "cdr")
     return fill_unknown({n: getattr(request, n) for n in names if n in vocabularies}, readings, vocabularies)
-
-
-def away_from(
-    source: Mapping[str, Any], target: Mapping[str, Any], numbers: Collection[str]
-) -> dict[str, Any] | None:
-    """The conditions that an edit's guidance moves away from: classes as they were, ``numbers`` as they are asked for.
-
-    None where no class changes: a number is what was asked for, and ten years amplified would be fifteen (ADR 21).
-    """
-    held = {name: value if name in numbers else source[name] for name, value in target.items()}
-    return None if held == dict(target) else held
 
 
 def effects(before: Sequence[Reading], after: Sequence[Reading], asked: Mapping[str, Any]) -> tuple[Effect, ...]:

@@ -95,6 +95,9 @@ def show_result(result: Result, stream: TextIO | None = None) -> None:
         console.print(readings_table(result.readings))
     if result.effects:
         console.print(_effects_table(result.effects))
+    if "examined" in result.provenance:
+        found = result.provenance["examined"]
+        console.print(f"stage: {found['stage']}: {found['in_words']}", markup=False)
     for warning in result.warnings:
         console.print(f"note: {warning}", markup=False)
     for output in result.outputs:

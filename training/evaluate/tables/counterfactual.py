@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from braing3n_core.conditioning import away_from
-from braing3n_core.generation.counterfactual import Edit, EditOptions, counterfactual
-from braing3n_core.generation.guidance import Contrast, Guidance
+from braing3n_core.editing import guided_edit
+from braing3n_core.generation.counterfactual import EditOptions, counterfactual
 
 from ...fit_linear import FOLDS
 from ...store import Record
@@ -108,14 +107,10 @@ def edit(study: Study, latents: np.ndarray, source: Record, target: Record) -> n
     start = run.latents_tensor(np.asarray(latents, np.float32))[None]
     spec = run.parts.dit.spec
     rows = [{k: r.get(k) for k in spec.names} for r in (source, target)]
-    before = run.conditions("dit", rows[:1])
-    after = before if rows[0] == rows[1] else run.conditions("dit", rows[1:])
-    held = away_from(rows[0], rows[1], spec.scalars)
-    contrasts = [] if held is None else [
-        Contrast(run.conditions("dit", [held]), Guidance(study.settings.guidance_scale))]
+    steps = guided_edit(run, rows[0], rows[1], study.settings.guidance_scale)
     options = EditOptions(1.0, study.settings.edit_steps, seed=study.settings.seed)
     with torch.inference_mode():
-        return counterfactual(run.velocity("dit"), start, Edit(before, after, contrasts), options)[0].cpu().numpy()
+        return counterfactual(run.velocity("dit"), start, steps, options)[0].cpu().numpy()
 
 
 def _edited(study: Study, asked: Asked, rows: np.ndarray) -> dict[str, np.ndarray]:
