@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from braing3n_core.atlas import ATLAS_AFFINE
 from braing3n_core.checkpoint import default_checkpoint
@@ -258,6 +260,27 @@ def test_a_bad_request_is_refused_before_torch_is_imported(tiny_checkpoint: Path
         "    sys.exit(3 if 'torch' in sys.modules else 0)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("code", ["checkpoint.missing", "checkpoint.part", "device.cuda"])
+def test_what_is_missing_for_the_models_is_told_before_the_scan_is_preprocessed(
+    registered_scan: Path, tmp_path: Path, code: str
+) -> None:
+    checkpoint, device = make_tiny_checkpoint(tmp_path / "set"), "cpu"
+    if code == "checkpoint.missing":
+        checkpoint = tmp_path / "nowhere"
+    elif code == "checkpoint.part":
+        shutil.rmtree(checkpoint / "tokenizer")
+    elif torch.cuda.is_available():
+        pytest.skip("needs a machine without a CUDA device")
+    else:
+        device = "cuda"
+    engine = Engine(checkpoint, device)
+    heard: list[str] = []
+    with pytest.raises(BrainG3NError) as caught:
+        engine.run(ProbeRequest(str(registered_scan)), tmp_path / "out", progress=lambda _, said: heard.append(said))
+    assert caught.value.code == code
+    assert heard == []
 
 
 def test_a_cancelled_run_leaves_no_file(engine: Engine, registered_scan: Path, tmp_path: Path) -> None:
