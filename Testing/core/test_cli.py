@@ -139,7 +139,10 @@ def test_conditions_are_read_as_name_and_value() -> None:
     assert parse_conditions(["age_years=71.5"]).age_years == 71.5
     with pytest.raises(RequestError) as caught:
         parse_conditions(["desease=AD"])
-    assert "disease" in caught.value.hint
+    assert "Did you mean 'disease'" in caught.value.hint
+    with pytest.raises(RequestError) as caught:
+        parse_conditions(["disease"])
+    assert "Did you mean" not in caught.value.hint and "NAME=VALUE" in caught.value.hint
     for wrong in ("AD", "age=old", "=AD"):
         with pytest.raises(RequestError):
             parse_conditions([wrong])
