@@ -48,6 +48,7 @@ def check_request(request: AnyRequest, vocabularies: Vocabularies) -> None:
         check_conditions(request.target, vocabularies)
         check_conditions(request.source, vocabularies)
         _check_numbers(request, "guidance_scale", "strength", "num_steps")
+        _check_scales(request.guidance_scales, tuple(request.target.known()))
         _check_word("method", request.method, EDIT_METHODS)
     elif isinstance(request, GenerateRequest):
         check_conditions(request.conditions, vocabularies)
@@ -107,6 +108,22 @@ def _check_forecast(request: ForecastRequest, vocabularies: Vocabularies) -> Non
         if getattr(request, name) is not None:
             check_condition(name, getattr(request, name), vocabularies)
     _check_numbers(request, "guidance_scale", "num_steps", "samples")
+
+
+def _check_scales(scales: object, changed: Sequence[str]) -> None:
+    """A factor of its own is for a condition that is to be changed: elsewhere it would do nothing, unnoticed."""
+    if not isinstance(scales, dict):
+        raise RequestError(
+            "request.guidance_scales", f"guidance_scales must be factors by condition, got {scales!r}.",
+            "Give for example {'disease': 2.0}.",
+        )
+    for name, scale in scales.items():
+        if name not in changed:
+            raise RequestError(
+                "request.guidance_scales", f"A guidance is given for {name!r}, which is not to be changed.",
+                f"{nearest(str(name), list(changed))}To be changed: {', '.join(changed) or 'nothing'}.",
+            )
+        _check_number("guidance_scale", scale)
 
 
 def _check_interval(interval: object) -> None:

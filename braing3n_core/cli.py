@@ -28,6 +28,7 @@ from .schema import (
     CounterfactualRequest,
     EncodeRequest,
     EngineProtocol,
+    ExamineRequest,
     ForecastRequest,
     GenerateRequest,
     PreprocessOptions,
@@ -167,10 +168,17 @@ def _scan(options: argparse.Namespace) -> tuple[str, PreprocessOptions, int]:
 
 
 def _counterfactual(options: argparse.Namespace) -> CounterfactualRequest:
+    common, scales = _guidance(options.guidance)
     return CounterfactualRequest(
-        *_scan(options), parse_conditions(options.set), parse_conditions(options.given), options.guidance,
-        options.strength, options.steps, options.rendering, options.method, options.sampler,
+        *_scan(options), parse_conditions(options.set), parse_conditions(options.given), common,
+        options.strength, options.steps, options.rendering, options.method, options.sampler, scales,
     )
+
+
+def _guidance(given: Sequence[tuple[str, float]]) -> tuple[float, dict[str, float]]:
+    """The common factor, and those of conditions of their own; of one that is given twice the last counts."""
+    scales = {_ALIASES.get(name, name): scale for name, scale in given}
+    return scales.pop("", CounterfactualRequest.guidance_scale), scales
 
 
 def _forecast(options: argparse.Namespace) -> ForecastRequest:
@@ -190,6 +198,7 @@ def _generate(options: argparse.Namespace) -> GenerateRequest:
 
 _BUILDERS: dict[str, Callable[[argparse.Namespace], AnyRequest]] = {
     "preprocess": lambda o: PreprocessRequest(*_scan(o)),
+    "examine": lambda o: ExamineRequest(*_scan(o)),
     "encode": lambda o: EncodeRequest(*_scan(o)),
     "probe": lambda o: ProbeRequest(*_scan(o)),
     "reconstruct": lambda o: ReconstructRequest(*_scan(o)),

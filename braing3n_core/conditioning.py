@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from .schema import Conditions, Effect, ForecastRequest, Reading
 
 PROBE_OF: dict[str, str] = {"disease": "disease", "sex": "sex", "age_years": "age"}
 """By condition: the task of the probe that can stand in for it."""
+Contrasts = list[tuple[Conditions, float]]
+"""Conditions to amplify away from, each with its factor."""
 
 
 def fill_unknown(
@@ -40,6 +43,18 @@ def source_conditions(
         given["modality"] = given["modality"] or modality
     filled, read = fill_unknown(given, readings, vocabularies)
     return Conditions(**filled), read
+
+
+def contrasts(source: Conditions, target: Conditions, scales: Mapping[str, float], common: float) -> Contrasts:
+    """What factored guidance amplifies away from: only what is changed, each by its own factor, else by ``common``.
+
+    Conditions of the same factor are put back to the source together; where all have one, that is the source itself.
+    """
+    wanted, groups = dataclasses.asdict(target), dict[float, dict[str, Any]]()
+    for name, before in dataclasses.asdict(source).items():
+        if wanted[name] != before:
+            groups.setdefault(scales.get(name, common), {})[name] = before
+    return [(target.replace(**back), scale) for scale, back in groups.items()]
 
 
 def forecast_conditions(

@@ -97,6 +97,9 @@ def show_result(result: Result, stream: TextIO | None = None) -> None:
         console.print(_effects_table(result.effects))
     if model := result.provenance.get("checkpoint"):
         console.print(f"checkpoint {model['name']}: {model['card']}", markup=False)
+    if "examined" in result.provenance:
+        found = result.provenance["examined"]
+        console.print(f"stage: {found['stage']}: {found['in_words']}", markup=False)
     for warning in result.warnings:
         console.print(f"note: {warning}", markup=False)
     for output in result.outputs:

@@ -85,6 +85,11 @@ class PreprocessRequest(Request):
 
 
 @dataclass(frozen=True)
+class ExamineRequest(Request):
+    """Say at which stage of preprocessing the scan is, with the evidence; nothing is done to it."""
+
+
+@dataclass(frozen=True)
 class EncodeRequest(Request):
     """Write the tokens (1200, D), the embedding (D,) and the latents (1200, C)."""
 
@@ -103,7 +108,8 @@ class ReconstructRequest(Request):
 class CounterfactualRequest(Request):
     """Edit the scan's conditions. ``target`` holds only the conditions to change; ``source`` what is known.
 
-    guidance_scale: factor on each changed condition (1 is off). strength: share of the path that is edited, 0..1.
+    guidance_scale: factor on each changed condition (1 is off); guidance_scales: by name of a changed condition, a
+    factor of its own in place of that one. strength: share of the path that is edited, 0..1.
     rendering: ``residual`` keeps the patient's own voxels and adds the decoded change, ``full`` is the decoded volume.
     method: one of :data:`EDIT_METHODS`. ``flowedit`` needs no inversion; ``midpoint`` and ``fireflow`` carry the scan
     to noise and back; ``sdedit`` adds noise and removes it, and at strength 1 keeps nothing of the scan.
@@ -118,6 +124,7 @@ class CounterfactualRequest(Request):
     rendering: str = "residual"
     method: str = "flowedit"
     sampler: str = "euler"
+    guidance_scales: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,7 @@ class GenerateRequest:
 
 REQUESTS: dict[str, type] = {
     "preprocess": PreprocessRequest,
+    "examine": ExamineRequest,
     "encode": EncodeRequest,
     "probe": ProbeRequest,
     "reconstruct": ReconstructRequest,
@@ -294,6 +302,8 @@ def _build(cls: type, data: dict[str, Any]) -> Any:
     for name in ("horizons_years", "guidance_interval"):
         if isinstance(values.get(name), list):
             values[name] = tuple(_number(v) for v in values[name])
+    if isinstance(values.get("guidance_scales"), dict):
+        values["guidance_scales"] = {k: _number(v) for k, v in values["guidance_scales"].items()}
     try:
         return cls(**values)
     except TypeError as error:
