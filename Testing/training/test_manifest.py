@@ -21,7 +21,7 @@ from training.manifest.__main__ import main
 from training.manifest.cards import card_from_dict, card_names, load_card
 from training.manifest.check import check
 from training.manifest.labels import CLASSIFICATION, COLUMNS, REGRESSION, read_label
-from training.manifest.scan import scan
+from training.manifest.scan import read_sidecar, scan
 from training.manifest.split import SplitOptions, split_of
 from training.manifest.table import ManifestError, Row, read_manifest, write_manifest
 
@@ -76,6 +76,21 @@ def test_a_bids_data_set_becomes_one_row_a_scan_with_the_labels_of_its_visit(bid
         71.1, "F", "AD", "AD", 1.0)
     assert (later["field_strength_t"], later["vendor"], later["site"]) == (3.0, "Siemens", "Here")
     assert rows["02", "1", "T1"].labels["disease"] == "HC" and rows["01", "M0", "T2"].labels["vendor"] is None
+
+
+def test_a_sidecar_holds_for_all_images_below_it_with_the_parts_of_its_name_and_the_nearest_has_the_last_word(
+    bids: Path,
+) -> None:
+    (bids / "acq-mprage_T1w.json").write_text(json.dumps({"MagneticFieldStrength": 1.5, "Manufacturer": "GE"}))
+    (bids / "sub-01" / "sub-01_T1w.json").write_text(json.dumps({"InstitutionName": "There"}))
+    (bids / "sub-01" / "ses-M0" / "anat" / "sub-01_ses-M0_T1w.json").write_text('{"SkullStripped": true}')
+    (bids / "sub-02" / "anat" / "sub-02_T1w.json").write_text("[1")
+    rows = {(r.subject, r.session, r.modality): r for r in rows_of(bids)}
+    of = {key: tuple(row.labels[c] for c in ("field_strength_t", "vendor", "site")) for key, row in rows.items()}
+    assert of["01", "M12", "T1"] == (1.5, "GE", "There") and of["01", "M0", "T1"] == (3.0, "Siemens", "There")
+    assert of["02", "1", "T1"] == (3.0, "Siemens", "Here") and of["01", "M0", "T2"] == (None, None, None)
+    assert read_sidecar(Path(rows["01", "M0", "T1"].path))["SkullStripped"] is True
+    assert read_sidecar(Path("elsewhere/sub-1_T1w.nii.gz")) == {}
 
 
 def test_the_columns_are_the_labels_of_the_23_tasks() -> None:
