@@ -29,6 +29,9 @@ from .place import describe
 from .pool import Visit, run
 from .scan import Choices
 
+BRAINS = ("auto", *(backend for backend in BRAIN_BACKENDS if backend != "mask"))
+"""A mask of the user's is one scan's, not a cohort's."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status: 0 when every row of the shard has its outcome."""
@@ -46,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def prepare(options: argparse.Namespace) -> Gathered:
     """Do what the shard still lacks, then write the tables."""
     part, parts = parse_shard(options.shard)
-    choices = Choices(options.brain, options.template, not options.no_images)
     rows = read_manifest(options.manifest)
+    choices = Choices(options.brain, options.template, not options.no_images).settled()
+    print(f"brain extraction of whole heads: {choices.brain}", file=sys.stderr)
     for cohort in sorted({r.cohort for r in rows}):
         describe(options.out, cohort)
     with _alone(options.out, part, parts):
@@ -103,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--out", type=Path, required=True, help="the store's folder")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="part I of N of the visits, from 1")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--brain", default="auto", choices=("auto", *BRAIN_BACKENDS), help="brain extraction")
+    parser.add_argument("--brain", default="auto", choices=BRAINS, help="brain extraction of whole heads")
     parser.add_argument("--template", help="stripped T1 on the SRI24 grid")
     parser.add_argument("--retry", action="store_true", help="try the rows in quarantine again")
     parser.add_argument("--no-images", action="store_true", help="only what training reads, no NIfTI volumes")
