@@ -118,6 +118,15 @@ def test_the_second_of_two_scans_of_one_name_is_left_out_and_named(bids: Path) -
     assert len(kept) == len(rows) and [f.topic for f in findings if f.kind == "contradicts"] == ["duplicate"]
 
 
+def test_two_data_sets_of_one_name_are_refused_since_their_people_would_become_one(
+    bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "elsewhere" / "small"
+    scan_file(other / "sub-01/anat/sub-01_T1w.nii.gz", 7)
+    assert main([str(bids), str(other), "-o", str(tmp_path / "both.tsv")]) == 1
+    assert "would both be the cohort small" in capsys.readouterr().err and not (tmp_path / "both.tsv").exists()
+
+
 def test_a_person_on_both_sides_of_a_split_is_refused(bids: Path) -> None:
     rows = rows_of(bids)
     torn = [replace(rows[0], split="train"), replace(rows[1], split="test"), *rows[2:]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import random
@@ -24,6 +25,7 @@ from training.manifest.__main__ import main as manifest
 from training.manifest.table import read_manifest
 from training.prepare.__main__ import main as prepare
 from training.prepare.__main__ import unfinished
+from training.prepare.lock import locked
 from training.prepare.place import Place
 from training.prepare.scan import Choices, prepare_visit
 from training.store import Store, StoreError
@@ -165,6 +167,28 @@ def test_shards_part_the_visits_and_together_are_all(cohort: Path, tmp_path: Pat
     seen = [row.path for part in parts for visit in part for row in visit.rows]
     assert sorted(seen) == sorted(row.path for row in rows)
     assert prepare([str(cohort), "-o", str(tmp_path), "--shard", "0/3"]) == 1
+
+
+def test_a_shard_that_is_being_prepared_is_refused_and_a_file_system_without_locks_is_told(
+    cohort: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = [str(cohort), "-o", str(store), "--no-images"]
+    with locked(store / ".shard-1-of-1.lock"):
+        assert prepare(again) == 1 and "being prepared by another process" in capsys.readouterr().err
+
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", missing)  # as on Lustre mounted without flock
+    assert prepare(again) == 0 and "has no locks" in capsys.readouterr().err
+
+
+def test_a_store_that_cannot_be_written_is_a_sentence(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert prepare([str(cohort), "-o", str(tmp_path / "file" / "store")]) == 1
+    assert "start again" in capsys.readouterr().err
 
 
 def test_images_of_a_visit_are_bids_derivatives_on_the_atlas_grid_in_one_brain(cohort: Path, tmp_path: Path) -> None:
