@@ -43,8 +43,9 @@ def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path, registere
     (stranger / "dit").rename(tmp_path / "stranger")
     (checkpoint / "dit").rename(tmp_path / "own")
     (tmp_path / "stranger").rename(config.parent)
+    request = CounterfactualRequest(str(registered_scan), target=Conditions(disease="AD"))
     with pytest.raises(CheckpointError) as caught:
-        Engine(checkpoint).run(CounterfactualRequest(str(registered_scan), target=Conditions(disease="AD")), tmp_path / "out")
+        Engine(checkpoint).run(request, tmp_path / "out")
     assert caught.value.code == "checkpoint.parent"
 
 
