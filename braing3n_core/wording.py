@@ -34,11 +34,16 @@ def quality_text(reading: Reading) -> str:
 
 def quality_line(quality: dict[str, Any]) -> str:
     """The numbers of a probe and where they were measured: ``mae 4.2, r2 0.9 (held-out phantoms)``."""
-    numbers = ", ".join(
+    numbers = quality_numbers(quality)
+    return f"{numbers} ({quality['data']})" if quality.get("data") else numbers
+
+
+def quality_numbers(quality: dict[str, Any]) -> str:
+    """The numbers of a probe alone: ``mae 4.2, r2 0.9``."""
+    return ", ".join(
         f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in quality.items() if name != "data" and not isinstance(value, dict | list)
     )
-    return f"{numbers} ({quality['data']})" if quality.get("data") else numbers
 
 
 def familiar_text(reading: Reading) -> str:

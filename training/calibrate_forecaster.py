@@ -2,9 +2,10 @@
 
     python -m training.calibrate_forecaster --forecaster F --probes P --latents SET --first 40 --out RUN
 
-SET holds subjects that the forecaster was not trained on; ``--first`` leaves all but the first so many of them for
-tests, and what they say raw and calibrated is reported too. The calibration names its subjects, and
-:mod:`training.evaluate` leaves these out of its table of forecasts.
+Of SET the side ``val`` of its split is used; without a split, as of phantoms, SET must hold subjects that the
+forecaster was not trained on. ``--first`` leaves all but the first so many of them for tests, and what they say raw and
+calibrated is reported too. The calibration names its subjects, and :mod:`training.evaluate` leaves these out of its
+table of forecasts.
 
 For each pair of visits the ensemble is drawn and read by the probes. The gain is the least-squares factor from the
 forecast's change to the real follow-up's, both read by the ventricle probe. A task's spread is the conformal factor
@@ -33,7 +34,7 @@ from braing3n_core.models.dit import DiT, DiTConfig
 from braing3n_core.probes import LinearProbe, ProbePanel
 
 from .conditions import conditions_of
-from .fit_probes import REGRESSIONS
+from .fit_probes import REGRESSIONS, total
 from .latents import LatentSet
 from .loop import TrainingError, pick_device
 from .stage import command, load_model
@@ -206,23 +207,41 @@ def collect(model: DiT, data: LatentSet, panel: ProbePanel, options: ForecastOpt
     pairs = visit_pairs(data.records)
     chosen = torch.linspace(0, len(pairs.baseline) - 1, min(limit, len(pairs.baseline))).long()
     pairs = Pairs(pairs.baseline[chosen], pairs.follow_up[chosen], pairs.horizon_years[chosen])
-    have = {probe.task for probe in panel.probes}
-    tasks = [(task, paths) for task, paths, _ in REGRESSIONS if task in have]
-    samples = read_forecasts(model, data, pairs, [panel.probe(task) for task, _ in tasks], options)
+    truths = _truths(panel, [data.records[i] for i in pairs.follow_up.tolist()])
+    samples = read_forecasts(model, data, pairs, [panel.probe(task) for task in truths], options)
     ends = [data.latents[index].flatten(1).numpy() for index in (pairs.baseline, pairs.follow_up)]
     reads = {}
-    for (task, paths), ensemble in zip(tasks, samples, strict=True):
+    for (task, truth), ensemble in zip(truths.items(), samples, strict=True):
         before, after = (panel.probe(task).scores(end)[:, 0] for end in ends)
-        truth = np.array([sum(_follow(data.records[i], path) for path in paths) for i in pairs.follow_up.tolist()])
         reads[task] = Reads(before, after, truth, ensemble)
     return reads, np.array([data.records[i]["subject"] for i in pairs.baseline.tolist()])
 
 
-def _follow(record: dict[str, Any], path: str) -> float:
-    value: Any = record
-    for key in path.split("."):
-        value = value[key]
-    return float(value)
+def _truths(panel: ProbePanel, follow_ups: Sequence[Record]) -> dict[str, np.ndarray]:
+    """By task that the panel reads and whose truth every follow-up has: the truths (n,). Raises TrainingError."""
+    have = {probe.task for probe in panel.probes}
+    known = {task: [total(r, paths) for r in follow_ups] for task, paths, _ in REGRESSIONS if task in have}
+    truths = {task: np.array(values) for task, values in known.items() if values and None not in values}
+    if ANCHOR not in truths:
+        raise TrainingError(
+            "calibrate.anchor", f"No pair of visits with the {ANCHOR} of the follow-up, or no probe of it.",
+            "Its change sets the gain: give visits and probes that have it, such as those of phantoms.",
+        )
+    return truths
+
+
+def validation(data: LatentSet) -> LatentSet:
+    """The side ``val`` of the split, or all of a set without one, as of phantoms. Raises TrainingError when empty."""
+    sides = [record.get("split") for record in data.records]
+    if not any(sides):
+        return data
+    rows = [i for i, side in enumerate(sides) if side == "val"]
+    if not rows:
+        raise TrainingError(
+            "calibrate.no_validation", f"None of the {len(sides)} volumes is on the side val of the split.",
+            "Cache the latents of a store with validation volumes.",
+        )
+    return LatentSet(data.latents[rows], [data.records[i] for i in rows], data.tokenizer)
 
 
 def recalibrated(old: Checkpoint, calibration: Calibration, out: Path) -> Checkpoint:
@@ -248,7 +267,13 @@ def main() -> None:
     model, checkpoint = load_model(options.forecaster, "forecaster", DiTConfig, DiT, pick_device(options.device))
     probes = load_checkpoint(options.probes, "probes")
     panel = ProbePanel.from_arrays(probes.config, probes.tensors(dtype=None))
-    data = LatentSet.open(options.latents)
+    tokenizer = checkpoint.parents["tokenizer"]
+    if probes.parents["tokenizer"] != tokenizer:
+        raise TrainingError(
+            "calibrate.other_tokenizer", f"The forecaster learnt the latents of tokenizer {tokenizer}, the probes "
+            f"those of {probes.parents['tokenizer']}.", "Give parts of one set.",
+        )
+    data = validation(LatentSet.open(options.latents, tokenizer))
     reads, groups = collect(model, data, panel, ForecastOptions(samples=options.samples), options.pairs)
     fit, test = split_subjects(groups, options.first)
     calibration = calibrate({task: r.rows(fit) for task, r in reads.items()}, groups[fit])

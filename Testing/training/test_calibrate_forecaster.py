@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from braing3n_core.calibration import Calibration
+from braing3n_core.checkpoint import load_checkpoint
 from training.calibrate_forecaster import (
     ANCHOR,
     Reads,
@@ -13,11 +18,16 @@ from training.calibrate_forecaster import (
     coverage,
     fit_gain,
     fit_spread,
+    main,
     reported_on,
     split_subjects,
     subject_keys,
+    validation,
 )
+from training.latents import LatentSet
 from training.loop import TrainingError
+
+from ..core.tiny_checkpoint import make_tiny_checkpoint
 
 SUBJECTS = np.repeat(np.arange(300), 2)
 
@@ -106,3 +116,50 @@ def test_a_subject_has_one_key_in_every_folder_and_namesakes_have_others() -> No
     key = subject_keys(visits)["sub-1"]
     assert subject_keys(moved) == {"/somewhere:sub-1": key}
     assert subject_keys(namesake)["sub-1"] != key
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+def visits(tokenizer: str, *, truth: bool = True, sides: str = "") -> LatentSet:
+    """Four people, two visits each. sides: first letters of their sides of the split."""
+    records = [
+        {"subject": f"p{i}", "visit": visit, "modality": "T1", "age_years": 60.0 + i + 3 * visit, "disease": "HC",
+         "split": {"t": "train", "v": "val"}[sides[i]] if sides else None,
+         "truth": {"ventricles_ml": 30.0 + i + visit, "gm_ml": 600.0, "wm_ml": 500.0 + visit} if truth else None}
+        for i in range(4) for visit in range(2)
+    ]  # fmt: skip
+    chance = torch.Generator().manual_seed(0)
+    return LatentSet(torch.randn(len(records), 1200, 32, generator=chance), records, tokenizer)
+
+
+def run_on(data: LatentSet, checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    data.save(out / "latents")
+    parts = [word for part in ("forecaster", "probes") for word in (f"--{part}", str(checkpoint / part))]
+    words = [*parts, "--latents", str(out / "latents"), "--samples", "2", "--device", "cpu", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["calibrate_forecaster", *words])
+    main()
+    return out / "forecaster"
+
+
+def test_the_command_keeps_the_calibration_in_the_forecasters_metrics(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_checkpoint(checkpoint / "tokenizer", "tokenizer").id
+    made = run_on(visits(tokenizer, sides="tvvt"), checkpoint, tmp_path, monkeypatch)
+    fitted = Calibration.of(load_checkpoint(made, "forecaster").metrics).fitted
+    assert (fitted["subjects"], fitted["pairs"]) == (2, 4), "those of the side val"
+
+
+def test_latents_that_the_forecaster_never_learnt_and_visits_without_a_truth_are_refused(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TrainingError, match="made by tokenizer 0123"):
+        run_on(visits("0123456789abcdef"), checkpoint, tmp_path, monkeypatch)
+    tokenizer = load_checkpoint(checkpoint / "tokenizer", "tokenizer").id
+    with pytest.raises(TrainingError, match="No pair of visits with the ventricle_volume"):
+        run_on(visits(tokenizer, truth=False), checkpoint, tmp_path, monkeypatch)
+    with pytest.raises(TrainingError, match="None of the 8 volumes is on the side val"):
+        validation(visits(tokenizer, sides="tttt"))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The embedded default, from nothing, on two CPU cores (about an hour and a half) or one GPU.
+# The embedded default, from nothing, on two CPU cores (hours: see training/LOG.md) or one GPU.
 #   bash training/runs/small.sh WORK_FOLDER [TEMPLATES_FOLDER]
 # TEMPLATES_FOLDER: skull-stripped T1 scans that become further anatomies (the default used sub-01, 04, 06, 09, 31, 38,
 # 42 and 47 of OpenNeuro ds002748, CC0). Without it the cohort moves the ICBM152 template alone.
