@@ -13,7 +13,7 @@ from ..public_encoders import KINDS
 from ..small_cnn import Answers, coarse, out_of_fold
 from ..study import Study, Ticker, save_arrays
 from ..table import Cell, Table, rows_of
-from .probing import CLASSES, TASKS, Task, frequent
+from .probing import CLASSES, NO_DATA, TASKS, Task, frequent
 
 CNN, OURS = "small CNN, from scratch", ("mean token", "flattened latents")
 NOT_GIVEN = "no weights given"
@@ -48,7 +48,8 @@ def compute(study: Study) -> Table:
         head: list[Cell] = [task.name, len(chosen), metric]
         tail: list[Cell] = [PAPER[task.name], PAPER_PEERS[task.name]]
         if not len(chosen):
-            cells.append([*head, *["no data in this cohort"] * 2, *[None] * (1 + len(KINDS)), *tail])
+            carried = any(label is not None for label in study.column(task.label))
+            cells.append([*head, *["too few in T1" if carried else NO_DATA] * 2, *[None] * (1 + len(KINDS)), *tail])
             continue
         read = {n: _score(study, task, chosen, _linear(study, task, f, chosen, folds)) for n, f in features.items()}
         read[CNN] = _score(study, task, chosen, cnn[task.name][chosen])

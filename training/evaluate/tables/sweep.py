@@ -11,6 +11,8 @@ from ..table import HERE, PATIENTS, Cell, Picture, Table, rows_of
 from .arms import AGES_YEARS, CONTRASTS, age_bases, draw, known, readable, shipped_names
 
 COLUMNS = ("guidance", "HC / AD", "sex", "IDH1, asked of a glioma", "age r", "age read at 30/50/70", "row of")
+BEYOND = 4.0
+"""What the paper's guidance could not be turned up to: it moves the age with it."""
 PAPER: list[list[Cell]] = [
     ["1.5", "1.00", ".92", ".52", ".95", "30.9/49.4/72.4", PATIENTS],
     ["2.0", ".98", ".92", ".52", ".94", "35.4/54.8/75.7", PATIENTS],
@@ -23,7 +25,7 @@ def compute(study: Study) -> Table:
     cells: list[list[Cell]] = []
     values: dict[str, float] = {}
     reader = study.reader("age_years", study.where(modality="T1"))
-    for scale in study.settings.sweep:
+    for scale in scales_of(study):
         row: list[Cell] = [f"{scale:g}"]
         for name in COLUMNS[1:4]:
             found = _agreement(study, name, scale)
@@ -44,6 +46,11 @@ def compute(study: Study) -> Table:
                  _picture(study, values), values)
 
 
+def scales_of(study: Study) -> tuple[float, ...]:
+    """Of the paper's sweep, and beyond."""
+    return (*study.settings.sweep, BEYOND)
+
+
 def _agreement(study: Study, name: str, scale: float) -> float | str:
     contrast = next(c for c in CONTRASTS if c.name == name)
     refused = known(study, contrast)
@@ -60,7 +67,7 @@ def _agreement(study: Study, name: str, scale: float) -> float | str:
 
 
 def _picture(study: Study, values: dict[str, float]) -> tuple[Picture, ...]:
-    scales = list(study.settings.sweep)
+    scales = list(scales_of(study))
     series = [
         Series(label, scales, [values[f"{name}/{s:g}"] for s in scales], line=True)
         for name, label in (*((n, n) for n in COLUMNS[1:4]), ("age", "age r"))
