@@ -97,7 +97,7 @@ def main() -> None:
     population = make_population(options.subjects, options.visits, options.seed, anatomies)
     kept = [s for s in population if not options.disease or s.disease in options.disease]
     if not kept:
-        parser.error(f"none of the {options.subjects} subjects has {' or '.join(options.disease)}")
+        parser.error(f"no subject is left of {options.subjects}: raise --subjects, or name other words for --disease")
     store = build(tasks(kept, options.t1_only, options.modalities), options.templates, options.out, options.jobs)
     print(f"{len(store)} volumes in {options.out}")
 
