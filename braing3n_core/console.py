@@ -128,7 +128,7 @@ def _effects_table(effects: Sequence[Effect]) -> Any:
     from rich.table import Table
 
     table = Table(title="What the probes read before and after the edit", title_justify="left")
-    for column in ("variable", "before", "after", "drift", "asked for"):
+    for column in ("variable", "before", "after", "change", "asked for"):
         table.add_column(column)
     for e in effects:
         asked = "yes" if e.asked else ""

@@ -54,9 +54,11 @@ def familiar_text(reading: Reading) -> str:
 
 
 def drift_text(effect: Effect) -> str:
-    """How far an edit moved a reading: a change in the variable's unit, or of a probability."""
+    """How far an edit moved a reading: a change in the variable's unit, or of the probability of a class."""
     if effect.drift is None:
         return ""
+    if effect.chance_before is not None and effect.chance_after is not None:
+        return f"{effect.word} {effect.chance_before:.3f} to {effect.chance_after:.3f} in probability"
     if isinstance(effect.before, str):
         return f"{effect.drift:+.3f} in probability"
     return f"{effect.drift:+.2f} {effect.unit}".strip()

@@ -1,20 +1,25 @@
 """Calibrate a forecaster on validation subjects: the gain of its change and the width of its intervals.
 
-    python -m training.calibrate_forecaster --forecaster F --probes P --latents SET --out RUN
+    python -m training.calibrate_forecaster --forecaster F --probes P --latents SET --first 40 --out RUN
 
 Of SET the side ``val`` of its split is used; without a split, as of phantoms, SET must hold subjects that the
-forecaster was not trained on. For each pair of visits the ensemble is drawn and read by the probes. The gain is the
-least-squares factor from the forecast's change to the real follow-up's, both read by the ventricle probe. A task's
-spread is the conformal factor that makes the 5-95 % interval of the ensemble hold the true value of the follow-up in at
-least 90 % of pairs. What is reported as calibrated was fitted on the other half of the subjects; what is kept was
-fitted on all.
+forecaster was not trained on. ``--first`` leaves all but the first so many of them for tests, and what they say raw and
+calibrated is reported too. The calibration names its subjects, and :mod:`training.evaluate` leaves these out of its
+table of forecasts.
+
+For each pair of visits the ensemble is drawn and read by the probes. The gain is the least-squares factor from the
+forecast's change to the real follow-up's, both read by the ventricle probe. A task's spread is the conformal factor
+that makes the 5-95 % interval of the ensemble hold the true value of the follow-up in at least 90 % of pairs. What is
+reported as calibrated was fitted on the other half of the subjects to fit on; what is kept was fitted on all of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +96,10 @@ def coverage(samples: np.ndarray, truth: np.ndarray, factor: float = 1.0, level:
 
 
 def calibrate(reads: dict[str, Reads], groups: np.ndarray) -> Calibration:
-    """Fitted on all pairs; ``fitted`` reports raw numbers and those of a fit on the other half of the subjects."""
+    """Fitted on all pairs; ``fitted`` reports raw numbers and those of a fit on the other half of the subjects.
+
+    groups: the subject of each pair.
+    """
     gain = fit_gain(reads[ANCHOR])
     spread = {task: fit_spread(r.with_gain(gain), r.truth) for task, r in reads.items()}
     names = np.unique(groups)
@@ -109,6 +117,51 @@ def calibrate(reads: dict[str, Reads], groups: np.ndarray) -> Calibration:
             fit_gain(reads[ANCHOR].rows(fit)) / fit_gain(reads[ANCHOR].rows(test)) for fit, test in halves
         ]))
     return Calibration(gain, spread, report)
+
+
+def reported_on(calibration: Calibration, reads: dict[str, Reads], groups: np.ndarray) -> Calibration:
+    """The same calibration with what it says of pairs that it was not fitted on, raw and calibrated."""
+    gain = calibration.gain
+    test = {
+        "pairs": len(groups), "subjects": len(np.unique(groups)),
+        "slope_raw": 1 / fit_gain(reads[ANCHOR]), "slope_calibrated": gain / fit_gain(reads[ANCHOR]),
+        "coverage_raw": {task: coverage(r.samples, r.truth) for task, r in reads.items()},
+        "coverage_calibrated": {
+            task: coverage(r.with_gain(gain), r.truth, calibration.spread[task]) for task, r in reads.items()
+        },
+    }
+    return replace(calibration, fitted={**calibration.fitted, "test": test})
+
+
+def subject_keys(records: Sequence[Record]) -> dict[str, str]:
+    """By subject of these records: a short name that is the same wherever the subject's scans lie.
+
+    Names alone are not enough: the first subject of every cohort of phantoms is called the same.
+    """
+    about: dict[str, set[tuple[str, ...]]] = {}
+    for r in records:
+        visit = tuple(str(r.get(name)) for name in ("visit", "age_years", "sex", "disease", "site"))
+        about.setdefault(str(r["subject"]), set()).add(visit)
+    return {
+        subject: hashlib.sha256(json.dumps([subject.rpartition(":")[2], sorted(visits)]).encode()).hexdigest()[:12]
+        for subject, visits in about.items()
+    }
+
+
+def split_subjects(groups: np.ndarray, first: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of the first so many subjects, to fit on, and those of the others, to test on; all and none without a
+    number. Raises TrainingError when that leaves fewer than two subjects to fit on, or none to test on.
+    """
+    names = np.unique(groups)
+    if first is None:
+        return np.arange(len(groups)), np.arange(0)
+    if not 2 <= first < len(names):
+        raise TrainingError(
+            "calibrate.subjects", f"--first {first} does not divide {len(names)} subjects with two visits.",
+            f"Give a number from 2 to {len(names) - 1}; the others are for tests.",
+        )
+    fit = np.isin(groups, names[:first])
+    return np.flatnonzero(fit), np.flatnonzero(~fit)
 
 
 def _crossed(reads: dict[str, Reads], task: str, fit: np.ndarray, test: np.ndarray) -> float:
@@ -206,6 +259,7 @@ def main() -> None:
     for name in ("forecaster", "probes", "out"):
         parser.add_argument(f"--{name}", required=True, type=Path)
     parser.add_argument("--latents", required=True, type=Path, nargs="+")
+    parser.add_argument("--first", type=int, metavar="N", help="fit on the first N subjects, test on the others")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=200, help="at most so many pairs of visits")
     parser.add_argument("--device", default="auto")
@@ -221,8 +275,14 @@ def main() -> None:
         )
     data = validation(LatentSet.open(options.latents, tokenizer))
     reads, groups = collect(model, data, panel, ForecastOptions(samples=options.samples), options.pairs)
-    calibration = calibrate(reads, groups)
-    print(calibration.to_dict())
+    fit, test = split_subjects(groups, options.first)
+    calibration = calibrate({task: r.rows(fit) for task, r in reads.items()}, groups[fit])
+    if len(test):
+        calibration = reported_on(calibration, {task: r.rows(test) for task, r in reads.items()}, groups[test])
+    keys = subject_keys(data.records)
+    named = {**calibration.fitted, "names": sorted(keys[str(subject)] for subject in np.unique(groups[fit]))}
+    calibration = replace(calibration, fitted=named)
+    print(json.dumps(calibration.to_dict(), indent=1))
     recalibrated(checkpoint, calibration, options.out)
 
 

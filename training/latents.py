@@ -66,7 +66,7 @@ def project(tokens: np.ndarray, tokenizer: Tokenizer, batch: int = 64) -> Tensor
     """Standardised latents (n,1200,C) float32 of cached tokens."""
     device = tokenizer.latent_mean.device
     parts = [
-        tokenizer.project(torch.from_numpy(tokens[i : i + batch]).to(device).float()).cpu()
+        tokenizer.project(torch.from_numpy(tokens[i : i + batch].astype(np.float32)).to(device)).cpu()
         for i in range(0, len(tokens), batch)
     ]
     return torch.cat(parts)

@@ -8,10 +8,6 @@ from pathlib import Path
 import pytest
 
 from braing3n_core.engine import Engine
-from braing3n_core.errors import CheckpointError
-from braing3n_core.schema import ForecastRequest
-
-from .tiny_checkpoint import make_tiny_checkpoint
 
 
 def test_describing_an_installation_reads_no_template_and_opens_no_connection(
@@ -35,13 +31,3 @@ def test_capabilities_tell_what_a_form_needs_and_load_no_weights(tiny_checkpoint
     assert {p["task"] for p in facts["probes"]} >= {"age", "sex", "disease", "modality"}
     assert facts["brain_backends"]["template"]["why"] and facts["checkpoint"]["licence"] == "Apache-2.0"
     assert not {"encoder", "tokenizer", "dit", "forecaster"} & set(vars(engine.parts))
-
-
-def test_a_checkpoint_without_a_part_says_which_verb_it_lacks(tmp_path: Path) -> None:
-    checkpoint = make_tiny_checkpoint(tmp_path / "part")
-    (checkpoint / "forecaster").rename(tmp_path / "away")
-    engine = Engine(checkpoint)
-    assert not engine.capabilities()["verbs"]["forecast"]["available"]
-    with pytest.raises(CheckpointError) as caught:
-        engine.run(ForecastRequest("scan.nii.gz"), tmp_path / "out")
-    assert caught.value.code == "checkpoint.part"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from braing3n_core.atlas import ATLAS_AFFINE
 from braing3n_core.checkpoint import default_checkpoint
 from braing3n_core.engine import Engine
-from braing3n_core.errors import Cancelled, RequestError
+from braing3n_core.errors import BrainG3NError, Cancelled, RequestError
 from braing3n_core.outcomes import Encoded
 from braing3n_core.preprocess.pipeline import Preprocessed
 from braing3n_core.preprocess.record import as_matrix
@@ -241,6 +243,21 @@ def test_numbers_out_of_range_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_bad_request_is_refused_before_torch_is_imported(tiny_checkpoint: Path, registered_scan: Path) -> None:
+    code = (
+        "import sys\n"
+        "from braing3n_core.engine import Engine\n"
+        "from braing3n_core.schema import *\n"
+        "from braing3n_core.errors import RequestError\n"
+        "try:\n"
+        f"    Engine({str(tiny_checkpoint)!r}).run(CounterfactualRequest({str(registered_scan)!r},"
+        " target=Conditions(disease='flu')), 'nowhere')\n"
+        "except RequestError:\n"
+        "    sys.exit(3 if 'torch' in sys.modules else 0)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_a_cancelled_run_leaves_no_file(engine: Engine, registered_scan: Path, tmp_path: Path) -> None:
     cancel, out = Cancel(), tmp_path / "out"
 
@@ -315,6 +332,13 @@ def test_the_embedded_default_reads_and_edits_the_template(registered_scan: Path
     effects = {e.task: e for e in edited.effects}
     assert isinstance(effects["ventricle_volume"].after, float)
     assert effects["ventricle_volume"].after > effects["ventricle_volume"].before  # type: ignore[operator]
+
+
+def test_an_output_folder_that_is_a_file_is_refused(engine: Engine, registered_scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(BrainG3NError) as caught:
+        engine.run(ProbeRequest(str(registered_scan)), tmp_path / "out")
+    assert caught.value.code == "output.folder"
 
 
 def test_requests_and_outputs_are_listed_as_they_lie(engine: Engine, registered_scan: Path, tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ from training.calibrate_forecaster import (
     fit_gain,
     fit_spread,
     main,
+    reported_on,
+    split_subjects,
+    subject_keys,
     validation,
 )
 from training.latents import LatentSet
@@ -82,6 +85,37 @@ def test_an_interval_is_widened_about_its_centre_and_a_task_without_a_factor_is_
     known = Calibration(spread={"age": 2.0})
     assert known.widen("age", 60.0, (58.0, 61.0)) == (56.0, 62.0)
     assert known.widen("brain_volume", 60.0, (58.0, 61.0)) == (58.0, 61.0)
+
+
+def test_the_subjects_of_the_fit_and_of_the_test_never_overlap() -> None:
+    fit, test = split_subjects(SUBJECTS, 120)
+    assert not set(SUBJECTS[fit]) & set(SUBJECTS[test])
+    assert len(set(SUBJECTS[fit])) == 120 and len(fit) + len(test) == len(SUBJECTS)
+
+
+@pytest.mark.parametrize("first", [0, 1, 300, 301])
+def test_a_split_that_leaves_nobody_to_fit_or_to_test_on_is_refused(first: int) -> None:
+    with pytest.raises(TrainingError, match="does not divide 300 subjects"):
+        split_subjects(SUBJECTS, first)
+
+
+def test_subjects_that_were_left_out_tell_raw_and_calibrated_coverage() -> None:
+    fit, test = split_subjects(SUBJECTS, 200)
+    reads = _reads(0.5, 5.0)
+    found = reported_on(calibrate({ANCHOR: reads.rows(fit)}, SUBJECTS[fit]), {ANCHOR: reads.rows(test)}, SUBJECTS[test])
+    told = found.fitted["test"]
+    assert (told["subjects"], told["pairs"]) == (100, 200)
+    assert told["coverage_raw"][ANCHOR] < 0.5 and 0.83 <= told["coverage_calibrated"][ANCHOR] <= 0.97
+    assert told["slope_raw"] == pytest.approx(0.5, rel=0.1) and told["slope_calibrated"] == pytest.approx(1, rel=0.1)
+
+
+def test_a_subject_has_one_key_in_every_folder_and_namesakes_have_others() -> None:
+    visits = [{"subject": "sub-1", "visit": v, "age_years": 60.0 + v, "sex": "F", "site": "A"} for v in (0, 1)]
+    moved = [{**v, "subject": f"/somewhere:{v['subject']}", "modality": "T2"} for v in reversed(visits)]
+    namesake = [{**v, "sex": "M"} for v in visits]
+    key = subject_keys(visits)["sub-1"]
+    assert subject_keys(moved) == {"/somewhere:sub-1": key}
+    assert subject_keys(namesake)["sub-1"] != key
 
 
 @pytest.fixture(scope="module")
