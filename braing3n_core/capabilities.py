@@ -26,7 +26,7 @@ from .schema import (
 )
 
 NEEDS: dict[str, tuple[str, ...]] = {
-    "preprocess": (), "encode": ("encoder", "tokenizer"), "probe": ("encoder", "tokenizer", "probes"),
+    "preprocess": (), "examine": (), "encode": ("encoder", "tokenizer"), "probe": ("encoder", "tokenizer", "probes"),
     "reconstruct": ("encoder", "tokenizer"), "counterfactual": ("encoder", "tokenizer", "dit"),
     "forecast": ("encoder", "tokenizer", "forecaster"), "generate": ("tokenizer", "dit"),
 }
@@ -46,12 +46,13 @@ def vocabularies_of(parts: Parts, kind: str | None) -> dict[str, Sequence[str] |
 
 def describe(parts: Parts) -> dict[str, Any]:
     """The capabilities of this installation with this checkpoint, as JSON-able values."""
+    words = {kind: _vocabularies(parts, kind) for kind in ("dit", "forecaster")}
     return {
         "version": __version__, "disclaimer": SYNTHETIC, "verbs": _verbs(parts), "modalities": list(MODALITIES),
         "stages": ["auto", *STAGES], "brain_backends": _brain_backends(), "renderings": list(RENDERINGS),
         "samplers": list(SAMPLERS), "edit_methods": list(EDIT_METHODS),
         "ranges": {name: list(span) for name, span in RANGES.items()}, "cdr_values": list(CDR_VALUES),
-        "vocabularies": {kind: _vocabularies(parts, kind) for kind in ("dit", "forecaster")},
+        "vocabularies": words, "guidance_scales": list(words["dit"]),
         "probes": _probes(parts), "checkpoint": card(parts), "device": _device(parts),
     }
 
@@ -63,7 +64,7 @@ def card(parts: Parts) -> dict[str, Any]:
     first = next(iter(opened.values()), None)
     return {
         "name": parts.name, "folder": str(parts.folder), "ids": {kind: c.id for kind, c in opened.items()},
-        "card": first.card.splitlines()[0].lstrip("# ") if first else "", "licence": "Apache-2.0",
+        "card": first.card.splitlines()[0].strip("#* ") if first else "", "licence": "Apache-2.0",
     }
 
 

@@ -48,6 +48,7 @@ def check_request(request: AnyRequest, vocabularies: Vocabularies) -> None:
         check_conditions(request.target, vocabularies)
         check_conditions(request.source, vocabularies)
         _check_numbers(request, "guidance_scale", "strength", "num_steps")
+        _check_scales(request.guidance_scales, tuple(request.target.known()))
         _check_word("method", request.method, EDIT_METHODS)
     elif isinstance(request, GenerateRequest):
         check_conditions(request.conditions, vocabularies)
@@ -109,6 +110,22 @@ def _check_forecast(request: ForecastRequest, vocabularies: Vocabularies) -> Non
     _check_numbers(request, "guidance_scale", "num_steps", "samples")
 
 
+def _check_scales(scales: object, changed: Sequence[str]) -> None:
+    """A factor of its own is for a condition that is to be changed: elsewhere it would do nothing, unnoticed."""
+    if not isinstance(scales, dict):
+        raise RequestError(
+            "request.guidance_scales", f"guidance_scales must be factors by condition, got {scales!r}.",
+            "Give for example {'disease': 2.0}.",
+        )
+    for name, scale in scales.items():
+        if name not in changed:
+            raise RequestError(
+                "request.guidance_scales", f"A guidance is given for {name!r}, which is not to be changed.",
+                f"{nearest(str(name), list(changed))}To be changed: {', '.join(changed) or 'nothing'}.",
+            )
+        _check_number("guidance_scale", scale)
+
+
 def _check_interval(interval: object) -> None:
     times = interval if isinstance(interval, tuple) else ()
     are_numbers = all(isinstance(t, int | float) and not isinstance(t, bool) for t in times)
@@ -142,10 +159,8 @@ def _check_number(name: str, value: object) -> None:
     whole = isinstance(low, int)
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type,operator]
-        kind = "a whole number" if whole else "a number"
-        raise RequestError(
-            f"request.{name}", f"{name} must be {kind} from {low:g} to {high:g}, got {value!r}.", "Correct the value."
-        )
+        span = f"a whole number from {low} to {high}" if whole else f"a number from {low:g} to {high:g}"
+        raise RequestError(f"request.{name}", f"{name} must be {span}, got {value!r}.", "Correct the value.")
 
 
 _ALSO: dict[str, str] = {

@@ -28,6 +28,7 @@ from .schema import (
     CounterfactualRequest,
     EncodeRequest,
     EngineProtocol,
+    ExamineRequest,
     ForecastRequest,
     GenerateRequest,
     PreprocessOptions,
@@ -113,6 +114,7 @@ def _demo(options: argparse.Namespace, cancel: Cancel) -> None:
 def _generate_verb(options: argparse.Namespace, cancel: Cancel) -> None:
     """A few brains, or with ``--bids`` a cohort."""
     if not options.bids:
+        _refuse_cohort_options(options)
         _request(options, cancel)
         return
     from .cohort import CohortPlan, make_cohort, read_rows
@@ -131,6 +133,15 @@ def _generate_verb(options: argparse.Namespace, cancel: Cancel) -> None:
         _print_json(cohort.to_dict())
     elif not options.quiet:
         show_cohort(cohort)
+
+
+def _refuse_cohort_options(options: argparse.Namespace) -> None:
+    """Without ``--bids`` they would do nothing, and every machine of a cluster would make the same brains."""
+    for name, nothing in (("participants", None), ("shard", "1/1"), ("reference", None)):
+        if getattr(options, name) != nothing:
+            raise RequestError(
+                "request.bids", f"--{name} is for a cohort, and --bids is not given.", f"Add --bids, or drop --{name}."
+            )
 
 
 def _worker(options: argparse.Namespace, cancel: Cancel) -> None:
@@ -157,10 +168,17 @@ def _scan(options: argparse.Namespace) -> tuple[str, PreprocessOptions, int]:
 
 
 def _counterfactual(options: argparse.Namespace) -> CounterfactualRequest:
+    common, scales = _guidance(options.guidance)
     return CounterfactualRequest(
-        *_scan(options), parse_conditions(options.set), parse_conditions(options.given), options.guidance,
-        options.strength, options.steps, options.rendering, options.method, options.sampler,
+        *_scan(options), parse_conditions(options.set), parse_conditions(options.given), common,
+        options.strength, options.steps, options.rendering, options.method, options.sampler, scales,
     )
+
+
+def _guidance(given: Sequence[tuple[str, float]]) -> tuple[float, dict[str, float]]:
+    """The common factor, and those of conditions of their own; of one that is given twice the last counts."""
+    scales = {_ALIASES.get(name, name): scale for name, scale in given}
+    return scales.pop("", CounterfactualRequest.guidance_scale), scales
 
 
 def _forecast(options: argparse.Namespace) -> ForecastRequest:
@@ -174,12 +192,13 @@ def _forecast(options: argparse.Namespace) -> ForecastRequest:
 def _generate(options: argparse.Namespace) -> GenerateRequest:
     return GenerateRequest(
         parse_conditions(options.set), options.count, options.seed, options.guidance, options.steps, options.sampler,
-        tuple(options.guidance_interval), options.zero_star,
+        tuple(options.guidance_interval), options.zero_star, options.guide_numbers,
     )
 
 
 _BUILDERS: dict[str, Callable[[argparse.Namespace], AnyRequest]] = {
     "preprocess": lambda o: PreprocessRequest(*_scan(o)),
+    "examine": lambda o: ExamineRequest(*_scan(o)),
     "encode": lambda o: EncodeRequest(*_scan(o)),
     "probe": lambda o: ProbeRequest(*_scan(o)),
     "reconstruct": lambda o: ReconstructRequest(*_scan(o)),
@@ -196,9 +215,10 @@ def parse_conditions(pairs: Sequence[str]) -> Conditions:
         name = _ALIASES.get(name.strip(), name.strip())
         if not equals or name not in known:
             names = ("age", *(k for k in known if k != "age_years"))
+            meant = "" if name in known else nearest(name, names)
             raise RequestError(
                 "request.condition", f"Cannot read the condition {pair!r}.",
-                f"{nearest(name, names)}Write NAME=VALUE with a name of: {', '.join(names)}.",
+                f"{meant}Write NAME=VALUE with a name of: {', '.join(names)}.",
             )
         values[name] = _age(word) if name == "age_years" else word.strip()
     return Conditions(**values)

@@ -106,7 +106,10 @@ def _counterfactual(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--method", default=default.method, metavar="|".join(EDIT_METHODS),
                        help="flowedit: no inversion; midpoint, fireflow: to noise and back; sdedit: noise added and "
                        f"removed, with --strength well under 1 (default: {default.method})")
-    _add_sampling(group, default.guidance_scale, default.num_steps)
+    group.add_argument("--guidance", action="append", type=_guidance, default=[], metavar="[NAME=]SCALE",
+                       help="how strongly the changed conditions are followed, 1 is off "
+                       f"(default: {default.guidance_scale:g}); disease=2: of that condition alone; repeat for more")
+    _add_steps(group, default.num_steps)
     _add_sampler(group, default.sampler, "integrator of flowedit and sdedit")
     _add_rendering(group)
 
@@ -144,6 +147,8 @@ def _generate(parser: argparse.ArgumentParser) -> None:
                        metavar=("LO", "HI"), help="times from 0 (noise) to 1 (brain) in which guidance acts "
                        "(default: 0 1)")
     group.add_argument("--zero-star", action="store_true", help="CFG-Zero* guidance")
+    group.add_argument("--guide-numbers", action="store_true",
+                       help="amplify the age too, as the paper does; it is then further out than asked")
     cohort = parser.add_argument_group("a cohort")
     cohort.add_argument("--bids", action="store_true", help="write a BIDS data set with participants.tsv and a privacy "
                         "report; run again, it goes on where it was stopped")
@@ -158,6 +163,21 @@ def _generate(parser: argparse.ArgumentParser) -> None:
 def _add_sampling(group: argparse._ActionsContainer, guidance: float, steps: int) -> None:
     group.add_argument("--guidance", type=float, default=guidance, metavar="SCALE",
                        help=f"how strongly the conditions are followed; 1 is off (default: {guidance:g})")
+    _add_steps(group, steps)
+
+
+def _guidance(text: str) -> tuple[str, float]:
+    """``disease=2`` as the factor of one condition, ``1.5`` as that of all, whose name is empty."""
+    name, equals, scale = text.rpartition("=")
+    if equals and not name.strip():
+        raise argparse.ArgumentTypeError(f"write SCALE or NAME=SCALE, got {text!r}")
+    try:
+        return name.strip(), float(scale)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"a guidance is a number, got {scale!r}") from error
+
+
+def _add_steps(group: argparse._ActionsContainer, steps: int) -> None:
     group.add_argument("--steps", type=int, default=steps, help=f"steps of the integrator (default: {steps})")
 
 
@@ -200,6 +220,11 @@ _VERBS: dict[str, tuple[str, tuple[str, str], Callable[[argparse.ArgumentParser]
         "  sub-01_space-SRI24_desc-preproc_T1w.nii.gz\n  sub-01_space-{native,SRI24}_desc-brain_mask.nii.gz",
         "  braing3n preprocess sub-01_T1w.nii.gz -o out\n"
         "  braing3n preprocess brain.nrrd --modality FLAIR --stage stripped -o out",
+    ), _add_scan),
+    "examine": ("Say how far the scan is prepared already, and why", _manual(
+        "The stage that preprocessing would work from, with the evidence of the voxels and of the BIDS sidecar.\n"
+        "A --stage that they contradict is an error.",
+        "  stage.json", "  braing3n examine sub-01_T1w.nii.gz -o out",
     ), _add_scan),
     "encode": ("Write the scan as tokens, embedding and latents", _manual(
         "Preprocesses, then encodes: tokens (1200,D) float16, their mean (D,) and the latents (1200,32).",

@@ -7,7 +7,7 @@ Legend: N = 1200 tokens, C latent channels, H horizons, S samples.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from .calibration import Calibration
 from .checking import Vocabularies
-from .conditioning import effects, forecast_conditions, latent_probes, source_conditions
+from .conditioning import contrasts, effects, forecast_conditions, latent_probes, source_conditions
 from .generation.counterfactual import Edit, EditOptions
 from .generation.counterfactual import counterfactual as edit_latents
 from .generation.forecast import BRIDGE, ForecastOptions, forecast_bridge
@@ -27,7 +27,7 @@ from .outcomes import Counterfactual, Encoded, Forecast, ForecastPoint, Rendered
 from .probes import ProbePanel
 from .progress import Cancel, Progress, part
 from .rendering import Renderer
-from .schema import CounterfactualRequest, ForecastRequest, Reading
+from .schema import Conditions, CounterfactualRequest, ForecastRequest, Reading
 
 RAW = Calibration()
 INTERVAL = (5.0, 95.0)
@@ -71,30 +71,41 @@ def counterfactual(bench: Bench, request: CounterfactualRequest, vocabularies: V
     target = source.replace(**asked)
     latents = bench.encoded.latents
     if target != source:
-        latents = _edited_latents(bench, request, dataclasses.asdict(source), dataclasses.asdict(target))
+        latents = _edited_latents(bench, request, source, target)
     bench.progress(0.75, "Rendering")
     rendered = bench.render(latents, request.rendering)
     before, after = bench.read(bench.encoded.latents), bench.read(latents)
     return Counterfactual(rendered, latents, source, target, read, effects(before, after, asked))
 
 
+def guided_edit(
+    run: Inference, source: Mapping[str, Any], target: Mapping[str, Any], common: float,
+    scales: Mapping[str, float] | None = None,
+) -> Edit:
+    """From conditions to conditions, with factored guidance (:func:`conditioning.contrasts`)."""
+
+    def batch(conditions: Mapping[str, Any]) -> Any:
+        return run.conditions("dit", [conditions])
+
+    found = contrasts(source, target, scales or {}, common, run.parts.dit.spec.scalars)
+    return Edit(batch(source), batch(target), [Contrast(batch(c), Guidance(scale)) for c, scale in found])
+
+
 def _edited_latents(
-    bench: Bench, request: CounterfactualRequest, source: dict[str, Any], target: dict[str, Any]
+    bench: Bench, request: CounterfactualRequest, source: Conditions, target: Conditions
 ) -> np.ndarray:
     import torch
 
     run = bench.inference
-    edit_source, edit_target = run.conditions("dit", [source]), run.conditions("dit", [target])
-    # Factored guidance: only what is changed is amplified, against the source's own conditions.
-    contrasts = [Contrast(edit_source, Guidance(request.guidance_scale))]
+    before, after = dataclasses.asdict(source), dataclasses.asdict(target)
+    edit = guided_edit(run, before, after, request.guidance_scale, request.guidance_scales)
     options = EditOptions(
         request.strength, request.num_steps, seed=request.seed, method=request.method, integrator=request.sampler
     )
     start = run.latents_tensor(bench.encoded.latents)[None]
     with torch.inference_mode():
         edited = edit_latents(
-            run.velocity("dit"), start, Edit(edit_source, edit_target, contrasts), options,
-            progress=part(bench.progress, 0.0, 0.75), cancel=bench.cancel,
+            run.velocity("dit"), start, edit, options, progress=part(bench.progress, 0.0, 0.75), cancel=bench.cancel
         )
     result: np.ndarray = edited[0].cpu().numpy()
     return result

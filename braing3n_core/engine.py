@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .inference import Inference
     from .outcomes import Counterfactual, Encoded, Forecast, Generated, Reconstruction
     from .preprocess.pipeline import Preprocessed
+    from .preprocess.stage import Evidence
     from .rendering import Renderer
     from .volume import Volume
 
@@ -95,6 +96,18 @@ class Engine:
         options = options or PreprocessOptions(modality=volume.modality or "T1")
         check_options(options)
         return preprocess(volume, options, mask=mask, sidecar=sidecar, progress=progress, cancel=cancel)
+
+    def examine(
+        self, volume: Volume, options: PreprocessOptions | None = None, *, sidecar: Mapping[str, Any] | None = None
+    ) -> tuple[str, Evidence]:
+        """The stage that :meth:`preprocess` would work from, and why; a declared one that cannot be is refused."""
+        from .preprocess.stage import decide_stage, examine
+        from .preprocess.template import load_template
+
+        options = options or PreprocessOptions()
+        check_options(options)
+        evidence = examine(volume, load_template(options.template).mask, sidecar)
+        return decide_stage(options.stage, evidence, mask_given=options.mask is not None), evidence
 
     def encode(self, preprocessed: Preprocessed) -> Encoded:
         """Tokens (1200,D), embedding (D,) and latents (1200,C) of a preprocessed scan."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, writing
-from .capabilities import card, ids_of, runtime_facts
+from .capabilities import NEEDS, card, ids_of, runtime_facts
 from .outputs import SYNTHETIC, OutputFolder, extension_for, input_stem, write_json
 from .progress import Cancel, Progress, part
 from .provenance import Timings, file_sha256, software
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 PREPARED, ANSWERED = 0.6, 0.85
 """Shares of the progress bar when the scan is prepared and when the verb is done; the rest is writing."""
+
+WITHOUT_MODELS = {"preprocess": "A preprocessed scan.", "examine": "What a scan shows of its preprocessing."}
+"""What the verbs give that use no checkpoint."""
 
 Write = Callable[[OutputFolder], None]
 
@@ -75,6 +78,18 @@ class Job:
     def _preprocess(self, request: Request) -> Write:
         preprocessed = self._prepared(request, part(self.progress, 0.0, ANSWERED))
         return lambda files: writing.write_preprocessed(files, preprocessed)
+
+    def _examine(self, request: Request) -> Write:
+        self.progress(0.1, "Reading the scan")
+        with self.timings.step("read"):
+            volume = Volume.load(request.input, modality=request.preprocess.modality)
+        self.progress(0.3, "Looking at its stage")
+        with self.timings.step("examine"):
+            stage, evidence = self.engine.examine(volume, request.preprocess, sidecar=read_sidecar(request.input))
+        found = {"stage": stage, "declared_stage": request.preprocess.stage, "in_words": evidence.sentence()}
+        self.facts["input"] = {"file": Path(request.input).name, "sha256": _input_sha256(request.input)}
+        self.facts["examined"] = {**found, "evidence": evidence.to_dict()}
+        return lambda files: files.json("stage.json", "stage", self.facts["examined"])
 
     def _encode(self, request: Request) -> Write:
         encoded = self._encoded(request)
@@ -130,6 +145,7 @@ class Job:
             with self.timings.step("read"):
                 volume = Volume.load(request.input, modality=options.modality)
                 mask = None if options.mask is None else Volume.load(options.mask)
+            self.engine.parts.require(NEEDS[request_kind(request)])
             with self.timings.step("preprocess"):
                 preprocessed = self.engine.preprocess(
                     volume, options, mask, sidecar=read_sidecar(request.input), progress=progress, cancel=self.cancel
@@ -183,9 +199,9 @@ class Job:
         return OutputFolder(folder, self.out_dir, name, modality, extension, facts)
 
     def _provenance(self, kind: str) -> dict[str, Any]:
-        uses_models = kind != "preprocess"
+        uses_models = kind not in WITHOUT_MODELS
         return {
-            "verb": kind, "about": SYNTHETIC if uses_models else "A preprocessed scan.", "software": software(),
+            "verb": kind, "about": WITHOUT_MODELS.get(kind, SYNTHETIC), "software": software(),
             "request": request_to_dict(self.request), **self.facts,
             "checkpoint": card(self.engine.parts) if uses_models else None,
             "runtime": runtime_facts(self.engine.parts) if uses_models else None,

@@ -85,6 +85,11 @@ class PreprocessRequest(Request):
 
 
 @dataclass(frozen=True)
+class ExamineRequest(Request):
+    """Say at which stage of preprocessing the scan is, with the evidence; nothing is done to it."""
+
+
+@dataclass(frozen=True)
 class EncodeRequest(Request):
     """Write the tokens (1200, D), the embedding (D,) and the latents (1200, C)."""
 
@@ -103,7 +108,8 @@ class ReconstructRequest(Request):
 class CounterfactualRequest(Request):
     """Edit the scan's conditions. ``target`` holds only the conditions to change; ``source`` what is known.
 
-    guidance_scale: factor on each changed condition (1 is off). strength: share of the path that is edited, 0..1.
+    guidance_scale: factor on each changed class (1 is off); a number is what was asked for. guidance_scales: by name of
+    a changed condition, a factor of its own instead. strength: share of the path that is edited, 0..1.
     rendering: ``residual`` keeps the patient's own voxels and adds the decoded change, ``full`` is the decoded volume.
     method: one of :data:`EDIT_METHODS`. ``flowedit`` needs no inversion; ``midpoint`` and ``fireflow`` carry the scan
     to noise and back; ``sdedit`` adds noise and removes it, and at strength 1 keeps nothing of the scan.
@@ -118,6 +124,7 @@ class CounterfactualRequest(Request):
     rendering: str = "residual"
     method: str = "flowedit"
     sampler: str = "euler"
+    guidance_scales: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,8 @@ class GenerateRequest:
     """Draw new brains from noise under the given conditions.
 
     sampler: one of :data:`SAMPLERS`; the paper's is ``euler`` in 50 steps. guidance_interval: times from 0 (noise) to 1
-    (brain) in which guidance acts. zero_star: CFG-Zero* guidance.
+    (brain) in which guidance acts. zero_star: CFG-Zero* guidance. guide_numbers: amplify the age too, as the paper
+    does; without it guidance amplifies classes alone, and the age is the one that was asked for.
     """
 
     conditions: Conditions = field(default_factory=Conditions)
@@ -158,10 +166,12 @@ class GenerateRequest:
     sampler: str = "ab2"
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     zero_star: bool = False
+    guide_numbers: bool = False
 
 
 REQUESTS: dict[str, type] = {
     "preprocess": PreprocessRequest,
+    "examine": ExamineRequest,
     "encode": EncodeRequest,
     "probe": ProbeRequest,
     "reconstruct": ReconstructRequest,
@@ -198,7 +208,8 @@ class Reading:
 class Effect:
     """What one probe reads before and after an edit. asked: whether the edit was asked to change this variable.
 
-    drift: change of the value in ``unit``; of a classification the largest change of a class's probability, signed.
+    Of a classification, word is the class that was asked for, else the one that gained most, and ``chance_before`` and
+    ``chance_after`` are its probabilities. drift: change of the value in ``unit``, or of the probability of word.
     """
 
     task: str
@@ -207,6 +218,9 @@ class Effect:
     unit: str = ""
     asked: bool = False
     drift: float | None = None
+    word: str = ""
+    chance_before: float | None = None
+    chance_after: float | None = None
 
 
 @dataclass(frozen=True)
@@ -294,6 +308,8 @@ def _build(cls: type, data: dict[str, Any]) -> Any:
     for name in ("horizons_years", "guidance_interval"):
         if isinstance(values.get(name), list):
             values[name] = tuple(_number(v) for v in values[name])
+    if isinstance(values.get("guidance_scales"), dict):
+        values["guidance_scales"] = {k: _number(v) for k, v in values["guidance_scales"].items()}
     try:
         return cls(**values)
     except TypeError as error:

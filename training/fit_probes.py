@@ -34,9 +34,6 @@ from .relevance import channel_scales
 from .stage import CARD, add_latents, command
 from .store import Record
 
-DATA = "digital phantoms, out of fold, grouped by subject"
-
-
 REGRESSIONS = (
     ("age", ("age_years",), "years"), ("ventricle_volume", ("truth.ventricles_ml",), "ml"),
     ("brain_volume", ("truth.gm_ml", "truth.wm_ml"), "ml"),
@@ -54,7 +51,7 @@ def fit_panel(data: LatentSet, tell: Callable[[str], None] = lambda sentence: No
     t1 = data.where(modality="T1")
     probes: list[LinearProbe] = []
     for task, paths, unit in REGRESSIONS:
-        rows, y = labelled(t1, [_total(r, paths) for r in records])
+        rows, y = labelled(t1, [total(r, paths) for r in records])
         if why := _too_little(y, subjects[rows]):
             tell(f"no probe of {task}: {why}")
             continue
@@ -122,7 +119,7 @@ def fit_by_channel(
     return fit(Design.of(latents.reshape(len(latents), -1) * factors), y, groups).rescaled(factors)
 
 
-def _total(record: Record, paths: Sequence[str]) -> float | None:
+def total(record: Record, paths: Sequence[str]) -> float | None:
     """The sum of a record's numbers at these dotted paths; None when one is not known."""
     parts = [_follow(record, path) for path in paths]
     return None if None in parts else float(sum(parts))

@@ -66,7 +66,7 @@ def add_latents(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-STAGES = ("mae", "tokenizer", "dit", "forecaster", "autoencoderkl")
+STAGES = ("mae", "tokenizer", "decoder", "dit", "forecaster", "autoencoderkl")
 """The top tables of a training configuration, and under each of them:"""
 TABLES = ("model", "train", "extra")
 

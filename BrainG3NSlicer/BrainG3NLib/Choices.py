@@ -17,6 +17,8 @@ from braing3n_core.schema import (
     STAGES,
 )
 
+from .Requests import GUIDED, UNKNOWN_AGE
+
 Words = list[tuple[str, str]]
 EVERYTHING: dict[str, Any] = {
     "modalities": MODALITIES, "stages": ("auto", *STAGES), "renderings": RENDERINGS, "cdr_values": CDR_VALUES,
@@ -28,6 +30,7 @@ NAMES = {
     "HC": "Healthy", "MCI": "Mild cognitive impairment", "AD": "Alzheimer's disease", "PD": "Parkinson's disease",
     "GBM": "Glioblastoma", "glioma": "Glioma", "ASD": "Autism spectrum", "SCZ": "Schizophrenia", "F": "Female",
     "M": "Male", "auto": "Suggested by the scan", "native": "As from the scanner", "stripped": "Brain only",
+    "dicom": "A DICOM series", "defaced": "Head without its face", "bias-corrected": "Bias field corrected",
     "registered": "Brain only, on the SRI24 grid", "hd-bet": "HD-BET", "mindgrab": "MindGrab", "template": "Template",
     "none": "Already done", "residual": "The scan's own voxels plus the change", "full": "The decoded brain alone",
     "flowedit": "FlowEdit", "midpoint": "Inversion, midpoint", "fireflow": "Inversion, FireFlow", "sdedit": "SDEdit",
@@ -79,7 +82,12 @@ def _brains(capabilities: dict[str, Any] | None) -> Words:
 
 
 def _named(values: Any) -> Words:
-    return [(NAMES.get(value, value), value) for value in values]
+    return [(nameOf(value), value) for value in values]
+
+
+def nameOf(value: str) -> str:
+    """A word of the engine as the panels show it."""
+    return NAMES.get(value, value)
 
 
 def fill(ui: Any, parameters: Any, capabilities: dict[str, Any] | None) -> None:
@@ -94,12 +102,18 @@ def fill(ui: Any, parameters: Any, capabilities: dict[str, Any] | None) -> None:
         widget.enabled = len(choices) > 1
         widget.blockSignals(False)
     show(ui, parameters)
-    fitSampler(ui, parameters)
+    fit(ui, parameters, capabilities)
 
 
-def fitSampler(ui: Any, parameters: Any) -> None:
-    """A sampler can be chosen only for the methods that take one."""
+def fit(ui: Any, parameters: Any, capabilities: dict[str, Any] | None) -> None:
+    """A sampler is for the methods that take one, a guidance of its own for a condition that is to be changed."""
     ui.editSamplerBox.enabled = parameters.editMethod in WITHOUT_INVERSION
+    guided = tuple(GUIDED.values()) if capabilities is None else capabilities.get("guidance_scales", ())
+    for end, condition in GUIDED.items():
+        # The slider is heard before the parameter that follows it.
+        isAge = condition == "age_years"
+        isChanged = ui.targetAgeSlider.value != UNKNOWN_AGE if isAge else getattr(parameters, f"target{end}")
+        getattr(ui, f"guidance{end}Box").enabled = bool(isChanged) and condition in guided
 
 
 def show(ui: Any, parameters: Any) -> None:
@@ -118,7 +132,6 @@ def store(ui: Any, parameters: Any, box: str) -> None:
     """Take over what was chosen in one box."""
     widget = getattr(ui, box)
     setattr(parameters, BOXES[box], widget.itemData(widget.currentIndex))
-    fitSampler(ui, parameters)
 
 
 def missing(capabilities: dict[str, Any] | None) -> dict[str, str]:

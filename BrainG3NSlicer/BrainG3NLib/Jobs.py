@@ -102,7 +102,11 @@ class Job:
         except OSError as error:
             raise _noFolder(self.folder, error) from error
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove the folder; for a job that is not run."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _requests(self) -> list[AnyRequest]:
         if not isinstance(self.request, CounterfactualRequest):

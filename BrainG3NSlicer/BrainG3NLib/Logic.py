@@ -71,13 +71,24 @@ class Logic:
         self, kind: str, parameters: Any, *, progress: Progress = silent, cancel: Cancel | None = None
     ) -> Run:
         """All at once, waiting. Raises BrainG3NError; nothing is left behind then."""
+        if kind == "examine":
+            raise BrainG3NError("slicer.examine", "Looking at a scan makes no nodes.", "Call Logic.examine.")
+        job, answer = self._answered(kind, parameters, progress, cancel)
+        *_, run = self.accept(job, answer)
+        return run
+
+    def examine(self, parameters: Any) -> dict[str, Any]:
+        """How far the scan is prepared already, waiting: stage, in_words, evidence. Raises BrainG3NError."""
+        return dict(self._answered("examine", parameters, silent, None)[1].tables["stage"])
+
+    def _answered(
+        self, kind: str, parameters: Any, progress: Progress, cancel: Cancel | None
+    ) -> tuple[Job, Answer]:
         if self.compute is None:
             raise BrainG3NError("slicer.compute", "No place to compute was chosen.", "Give the Logic a Compute.")
         job = self.prepare(kind, parameters)
         job.cancel = cancel or job.cancel
-        answer = job.run(self.compute.engine(), progress)
-        *_, run = self.accept(job, answer)
-        return run
+        return job, job.run(self.compute.engine(), progress)
 
     def _mask(self, node, volume: Volume) -> Volume | None:
         if node is None:

@@ -1,12 +1,22 @@
 """What a user can set in the panels. It is saved in the scene; what belongs to the computer is not (see Settings).
 
-A word of a condition is ``""`` for "as it is" or "read from the scan"; an age of 0 means the same.
+A word of a condition is ``""`` for "as it is" or "read from the scan"; an age of 0 means the same. A condition's
+guidance of 0 stands for the common one.
 """
 
 from typing import Annotated
 
 import slicer
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+from braing3n_core.checking import RANGES
+
+from .Requests import DEFAULTS, UNKNOWN_AGE
+
+Age = Annotated[float, WithinRange(UNKNOWN_AGE, RANGES["age_years"][1])]
+Guidance = Annotated[float, WithinRange(*RANGES["guidance_scale"])]
+Share = Annotated[float, WithinRange(*RANGES["strength"])]
+Steps = Annotated[int, WithinRange(*RANGES["num_steps"])]
 
 
 @parameterNodeWrapper
@@ -15,34 +25,40 @@ class BrainG3NParameters:
 
     inputVolume: slicer.vtkMRMLScalarVolumeNode
     maskVolume: slicer.vtkMRMLLabelMapVolumeNode
-    modality: str = "T1"
-    stage: str = "auto"
-    brain: str = "auto"
-    correctBias: bool = True
-    targetDisease: str = ""
-    targetSex: str = ""
-    targetAge: Annotated[float, WithinRange(0.0, 98.0)] = 0.0
-    targetModality: str = ""
-    targetSite: str = ""
-    targetIdh1: str = ""
-    guidance: Annotated[float, WithinRange(0.0, 10.0)] = 1.5
-    strength: Annotated[float, WithinRange(0.0, 1.0)] = 1.0
-    editMethod: str = "flowedit"
-    editSampler: str = "euler"
-    editSteps: Annotated[int, WithinRange(1, 200)] = 12
-    editRendering: str = "residual"
-    editSamples: Annotated[int, WithinRange(1, 16)] = 1
+    modality: str = DEFAULTS["modality"]
+    stage: str = DEFAULTS["stage"]
+    brain: str = DEFAULTS["brain"]
+    correctBias: bool = DEFAULTS["correctBias"]
+    targetDisease: str = DEFAULTS["targetDisease"]
+    targetSex: str = DEFAULTS["targetSex"]
+    targetAge: Age = DEFAULTS["targetAge"]
+    targetModality: str = DEFAULTS["targetModality"]
+    targetSite: str = DEFAULTS["targetSite"]
+    targetIdh1: str = DEFAULTS["targetIdh1"]
+    guidanceDisease: Guidance = DEFAULTS["guidanceDisease"]
+    guidanceSex: Guidance = DEFAULTS["guidanceSex"]
+    guidanceAge: Guidance = DEFAULTS["guidanceAge"]
+    guidanceModality: Guidance = DEFAULTS["guidanceModality"]
+    guidanceSite: Guidance = DEFAULTS["guidanceSite"]
+    guidanceIdh1: Guidance = DEFAULTS["guidanceIdh1"]
+    guidance: Guidance = DEFAULTS["guidance"]
+    strength: Share = DEFAULTS["strength"]
+    editMethod: str = DEFAULTS["editMethod"]
+    editSampler: str = DEFAULTS["editSampler"]
+    editSteps: Steps = DEFAULTS["editSteps"]
+    editRendering: str = DEFAULTS["editRendering"]
+    editSamples: Annotated[int, WithinRange(1, 16)] = DEFAULTS["editSamples"]
     coarseFirst: bool = True
-    seed: Annotated[int, WithinRange(0, 999999)] = 0
-    knownAge: Annotated[float, WithinRange(0.0, 98.0)] = 0.0
-    knownSex: str = ""
-    knownDisease: str = ""
-    knownCdr: str = ""
-    horizons: str = "1, 2, 5"
-    samples: Annotated[int, WithinRange(1, 64)] = 8
-    forecastGuidance: Annotated[float, WithinRange(0.0, 10.0)] = 1.0
-    forecastSampler: str = "ab2"
-    forecastSteps: Annotated[int, WithinRange(1, 200)] = 6
-    forecastRendering: str = "residual"
-    uncertainty: bool = True
-    opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.7
+    seed: Annotated[int, WithinRange(0, 999999)] = DEFAULTS["seed"]
+    knownAge: Age = DEFAULTS["knownAge"]
+    knownSex: str = DEFAULTS["knownSex"]
+    knownDisease: str = DEFAULTS["knownDisease"]
+    knownCdr: str = DEFAULTS["knownCdr"]
+    horizons: str = DEFAULTS["horizons"]
+    samples: Annotated[int, WithinRange(*RANGES["samples"])] = DEFAULTS["samples"]
+    forecastGuidance: Guidance = DEFAULTS["forecastGuidance"]
+    forecastSampler: str = DEFAULTS["forecastSampler"]
+    forecastSteps: Steps = DEFAULTS["forecastSteps"]
+    forecastRendering: str = DEFAULTS["forecastRendering"]
+    uncertainty: bool = DEFAULTS["uncertainty"]
+    opacity: Share = 0.7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from braing3n_core.schema import (
     AnyRequest,
     Conditions,
     CounterfactualRequest,
+    ExamineRequest,
     ForecastRequest,
     PreprocessOptions,
     PreprocessRequest,
@@ -22,15 +24,25 @@ from braing3n_core.schema import (
 UNCHANGED = ""
 """A choice that stands for "as it is" (an edit) or "read from the scan" (what is known of it)."""
 UNKNOWN_AGE = 0.0
-DEFAULTS: dict[str, Any] = {
-    "inputVolume": None, "maskVolume": None, "modality": "T1", "stage": "auto", "brain": "auto", "correctBias": True,
-    "targetDisease": "", "targetSex": "", "targetAge": 0.0, "targetModality": "", "targetSite": "", "targetIdh1": "",
-    "guidance": 1.5, "strength": 1.0, "editMethod": "flowedit", "editSampler": "euler", "editSteps": 12,
-    "editRendering": "residual", "editSamples": 1, "coarseFirst": False, "seed": 0, "knownAge": 0.0, "knownSex": "",
-    "knownDisease": "", "knownCdr": "", "horizons": "1, 2, 5", "samples": 8, "forecastGuidance": 1.0,
-    "forecastSampler": "ab2", "forecastSteps": 6, "forecastRendering": "residual", "uncertainty": True,
+COMMON = 0.0
+"""A guidance that stands for the common one."""
+GUIDED = {
+    "Disease": "disease", "Sex": "sex", "Age": "age_years", "Modality": "modality", "Site": "site", "Idh1": "idh1",
 }  # fmt: skip
-"""What the panels hold at first (see Parameters), but that a script is not shown a coarse answer."""
+"""Conditions that can be changed: how the settings ``target...`` and ``guidance...`` end, and the schema's name."""
+_EDIT, _AHEAD, _PREPARE = CounterfactualRequest(""), ForecastRequest(""), PreprocessOptions()
+DEFAULTS: dict[str, Any] = {
+    "inputVolume": None, "maskVolume": None, "modality": _PREPARE.modality, "stage": _PREPARE.stage,
+    "brain": _PREPARE.brain, "correctBias": _PREPARE.n4, **{f"target{end}": UNCHANGED for end in GUIDED},
+    "targetAge": UNKNOWN_AGE, **{f"guidance{end}": COMMON for end in GUIDED}, "guidance": _EDIT.guidance_scale,
+    "strength": _EDIT.strength, "editMethod": _EDIT.method, "editSampler": _EDIT.sampler, "editSteps": _EDIT.num_steps,
+    "editRendering": _EDIT.rendering, "editSamples": 1, "coarseFirst": False, "seed": _EDIT.seed,
+    "knownAge": UNKNOWN_AGE, "knownSex": UNCHANGED, "knownDisease": UNCHANGED, "knownCdr": UNCHANGED,
+    "horizons": ", ".join(f"{years:g}" for years in _AHEAD.horizons_years), "samples": _AHEAD.samples,
+    "forecastGuidance": _AHEAD.guidance_scale, "forecastSampler": _AHEAD.sampler, "forecastSteps": _AHEAD.num_steps,
+    "forecastRendering": _AHEAD.rendering, "uncertainty": _AHEAD.uncertainty,
+}  # fmt: skip
+"""The engine's own defaults, under the names of the panels. A script is not shown a coarse answer."""
 
 
 def settings(**changes: Any) -> SimpleNamespace:
@@ -73,10 +85,12 @@ def parseHorizons(text: str) -> tuple[float, ...]:
 
 
 def buildRequest(kind: str, parameters: Any, inputPath: str, maskPath: str | None = None) -> AnyRequest:
-    """The request of a panel. kind: ``preprocess``, ``probe``, ``counterfactual``, ``forecast``."""
+    """The request of a panel. kind: ``preprocess``, ``examine``, ``probe``, ``counterfactual``, ``forecast``."""
     shared = {"input": inputPath, "preprocess": options(parameters, maskPath), "seed": int(parameters.seed)}
     if kind == "preprocess":
         return PreprocessRequest(**shared)
+    if kind == "examine":  # what the scan itself shows, whatever stage was chosen
+        return ExamineRequest(inputPath, replace(shared["preprocess"], stage="auto"))
     if kind == "probe":
         return ProbeRequest(**shared)
     if kind == "counterfactual":
@@ -104,8 +118,14 @@ def _edit(p: Any) -> dict[str, Any]:
     return {
         "target": target, "guidance_scale": float(p.guidance), "strength": float(p.strength),
         "rendering": p.editRendering, "source": known(p).replace(modality=p.modality), "method": p.editMethod,
-        "sampler": p.editSampler, "num_steps": int(p.editSteps),
+        "sampler": p.editSampler, "num_steps": int(p.editSteps), "guidance_scales": _scales(p, target),
     }
+
+
+def _scales(p: Any, target: Conditions) -> dict[str, float]:
+    """The guidance of each changed condition that has one of its own."""
+    own = {name: float(getattr(p, f"guidance{end}")) for end, name in GUIDED.items() if name in target.known()}
+    return {name: scale for name, scale in own.items() if scale != COMMON}
 
 
 def _forecast(p: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from .ComputePanel import ComputePanel
 from .Jobs import Answer, Event, Job, Runner, TimeLeft, progressInto
 from .Logic import Logic, qualityRows, tableText
 from .Requests import suggestModality
+from .StageHint import StageHint
 from .Stamp import Stamp
 
 PUMP_MS = 100
@@ -41,7 +42,8 @@ class Panels:
         self._tips = {button: getattr(ui, button).toolTip for button in APPLY}
         self.stamp = Stamp(logic.scene, slicer.app.layoutManager())
         self.compute = ComputePanel(ui, logic, self._offer)
-        self.timer = self.compute.timer = qt.QTimer()
+        self.hint = StageHint(ui, logic, self.compute)
+        self.timer = self.compute.timer = self.hint.timer = qt.QTimer()
         self.timer.interval = PUMP_MS
         self.timer.connect("timeout()", self.pump)
         self._connect()
@@ -67,6 +69,7 @@ class Panels:
         try:
             self.job = self.logic.prepare(kind, self.parameters)
             if not self.compute.mayUpload():
+                self.job.discard()
                 self._finish("Nothing was sent: sending scans to this worker was not confirmed.")
                 return
             self._start(self.job)
@@ -102,18 +105,20 @@ class Panels:
     def pump(self) -> None:
         """Hear of the threads and do one small step on the scene; a timer calls this."""
         self.compute.poll()
+        self.hint.poll(self.parameters)
         for event in self.runner.poll():
             self._happened(event)
         if self._showing is not None:
             self._showOneStep()
         elif self._sketching is not None:
             self._sketchOneStep()
-        if not self.isRunning() and not self.compute.busy:
+        if not (self.isRunning() or self.compute.busy or self.hint.busy):
             self.timer.stop()
 
     def sceneCloses(self) -> None:
         """Forget the run: its nodes vanish with the scene."""
         self.runner.abandon()
+        self.hint.forget()
         self._finish("")
         self.stamp.letGo()
         self.run = None
@@ -122,6 +127,7 @@ class Panels:
         """End everything that was started."""
         self.timer.stop()
         self.runner.abandon(2.0)
+        self.hint.forget()
         self._dropUnfinished()
         self.stamp.letGo()
         self.compute.close()
@@ -137,10 +143,12 @@ class Panels:
             getattr(ui, button).connect("clicked(bool)", lambda _=False, k=kind: self.apply(k))
         for box in Choices.BOXES:
             getattr(ui, box).connect("currentIndexChanged(int)", lambda _, b=box: self._choose(b))
+        ui.stageButton.connect("clicked(bool)", lambda _=False: self.hint.look(self.parameters))
         ui.copyButton.connect("clicked(bool)", lambda _=False: self._copy())
         ui.exportButton.connect("clicked(bool)", lambda _=False: self._export())
         ui.compareButton.connect("clicked(bool)", lambda _=False: self._compare())
         ui.opacitySlider.connect("valueChanged(double)", lambda v: Views.setOpacity(self.logic.scene, v))
+        ui.targetAgeSlider.connect("valueChanged(double)", lambda _: self._fit())
         ui.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._inputChosen)
 
     def _inputChosen(self, node: Any) -> None:
@@ -150,15 +158,23 @@ class Panels:
             self.parameters.modality = word
             Choices.show(self.ui, self.parameters)
             self.say(f"Modality {word}, as the name of the volume suggests. Choose another if that is wrong.")
+        self.hint.chosen(node)
         self._refresh()
 
     def _choose(self, box: str) -> None:
         if self.parameters is not None:
             Choices.store(self.ui, self.parameters, box)
+            self._fit()
+
+    def _fit(self) -> None:
+        """Let only those fields be changed that count."""
+        if self.parameters is not None:
+            Choices.fit(self.ui, self.parameters, self.compute.capabilities)
 
     def _offer(self, capabilities: dict[str, Any]) -> None:
         if self.parameters is not None:
             Choices.fill(self.ui, self.parameters, capabilities)
+            self.hint.chosen(self.parameters.inputVolume)
         self._refresh()
 
     def _happened(self, event: Event) -> None:
@@ -281,6 +297,7 @@ class Panels:
             widget.toolTip = f"Not possible: {missing[verb]}." if verb in missing else self._tips[button]
         for widget in (self.ui.locationBox, self.ui.testButton, self.ui.installButton):
             widget.enabled = not running  # a run under way keeps its worker
+        self.ui.stageButton.enabled = self.parameters is not None and self.hint.possible
         self.ui.progressBar.visible = running
         if not running:
             self.ui.progressBar.value = 0

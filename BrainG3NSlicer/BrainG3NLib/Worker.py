@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,17 +51,19 @@ class Compute:
         self.environment = environment
         self._worker: LocalWorker | None = None
         self._engine: EngineProtocol | None = None
+        self._starting = threading.Lock()  # several threads may ask at once: one worker is enough
 
     def engine(self) -> EngineProtocol:
         """The engine, near or far; a local worker that died is started again.
 
         Raises BrainG3NError in a sentence when it cannot be had.
         """
-        if self._worker is not None and not self._worker.running:
-            self.stop()
-        if self._engine is None:
-            self._engine = self._remote() if self.settings.location == REMOTE else self._local()
-        return self._engine
+        with self._starting:
+            if self._worker is not None and not self._worker.running:
+                self.stop()
+            if self._engine is None:
+                self._engine = self._remote() if self.settings.location == REMOTE else self._local()
+            return self._engine
 
     def stop(self) -> None:
         """End the local worker, if one was started."""

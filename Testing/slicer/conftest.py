@@ -44,6 +44,31 @@ def mrml():
     made.close()
 
 
+@pytest.fixture
+def app(tmp_path: Path):
+    """The open panel in the harness, with settings of its own."""
+    qtCore = pytest.importorskip("PySide6.QtCore", reason="pip install PySide6-Essentials", exc_type=ImportError)
+    from Testing.slicer.harness.application import Slicer
+
+    qtCore.QSettings.setPath(qtCore.QSettings.NativeFormat, qtCore.QSettings.UserScope, str(tmp_path))
+    made = Slicer()
+    made.open()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ready(app, python: str, tinyCheckpoint: Path, templateFile: Path):
+    """The panel with a loaded, registered scan and a worker that can be started."""
+    ui = app.widget.ui
+    ui.pythonPath.currentPath, ui.checkpointPath.currentPath = python, str(tinyCheckpoint)
+    ui.inputSelector.setCurrentNode(addScan(app.mrml.scene, templateFile))
+    choose(ui.stageBox, "registered")
+    choose(ui.brainBox, "none")
+    ui.correctBiasBox.checked = False
+    return app
+
+
 @pytest.fixture(scope="session")
 def python() -> str:
     """An interpreter that has the models: this one, or the one that BRAING3N_PYTHON names."""
@@ -75,12 +100,17 @@ def templateFile(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def scan(mrml, templateFile: Path):
     """The template as a volume node named ``Head``."""
+    return addScan(mrml.scene, templateFile)
+
+
+def addScan(scene, path: Path):
+    """A file as a volume node named ``Head``."""
     from BrainG3NLib.Volumes import fillNode, slicerOrder
 
     from braing3n_core.volume import Volume
 
-    volume = Volume.load(templateFile)
-    return addVolume(mrml.scene, "Head", slicerOrder(volume.array), volume.affine, fillNode)
+    volume = Volume.load(path)
+    return addVolume(scene, "Head", slicerOrder(volume.array), volume.affine, fillNode)
 
 
 def addVolume(scene, name: str, array: np.ndarray, affine: np.ndarray, fill):
@@ -93,6 +123,21 @@ def addVolume(scene, name: str, array: np.ndarray, affine: np.ndarray, fill):
     display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
     node.SetAndObserveDisplayNodeID(display.GetID())
     return node
+
+
+def addNoise(scene, name: str):
+    """A small volume node of noise, for what needs a scan and not a head."""
+    from BrainG3NLib.Volumes import fillNode
+
+    array = np.random.default_rng(1).normal(size=(10, 9, 8)).astype(np.float32)
+    return addVolume(scene, name, array, np.eye(4), fillNode)
+
+
+def choose(box: Any, value: str) -> None:
+    """Choose in a combo box by value, as a user does by its words."""
+    index = box.findData(value)
+    assert index >= 0, f"{value} is not offered"
+    box.currentIndex = index
 
 
 def _do(python: str, code: str) -> None:

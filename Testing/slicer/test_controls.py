@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,42 +12,28 @@ pytest.importorskip("PySide6.QtWidgets", reason="pip install PySide6-Essentials"
 
 from BrainG3NLib import Choices
 from BrainG3NLib.Jobs import COARSE_SHARE, Job, Shares
-from BrainG3NLib.Requests import DEFAULTS, buildRequest, settings, suggestModality
+from BrainG3NLib.Requests import DEFAULTS, GUIDED, buildRequest, settings, suggestModality
 from BrainG3NLib.Tables import SHORT_EFFECT_COLUMNS, offTarget
 
 from braing3n_core.checking import RANGES
 from braing3n_core.errors import RequestError
-from braing3n_core.schema import Result
+from braing3n_core.schema import Conditions, CounterfactualRequest, ForecastRequest, Result
 
-from .harness.application import Slicer
+from .conftest import addNoise, choose
 from .results import EFFECTS, READINGS, counterfactual
 
 CAPABLE = {
     "vocabularies": {"dit": {"disease": ["HC", "AD"], "sex": ["F", "M"]}, "forecaster": {"sex": ["F", "M"]}},
-    "edit_methods": ["flowedit", "fireflow"], "samplers": ["euler", "heun"], "renderings": ["residual"],
+    "guidance_scales": ["disease", "sex"], "edit_methods": ["flowedit", "fireflow"],
+    "samplers": ["euler", "heun"], "renderings": ["residual"],
     "modalities": ["T1"], "stages": ["auto", "registered"], "cdr_values": [0.0, 1.0],
     "verbs": {"counterfactual": {"available": True, "why": "all parts are there"},
               "forecast": {"available": False, "why": "the checkpoint has no forecaster"}},
 }  # fmt: skip
 
 
-@pytest.fixture
-def app(tmp_path: Path):
-    from PySide6 import QtCore
-
-    QtCore.QSettings.setPath(QtCore.QSettings.NativeFormat, QtCore.QSettings.UserScope, str(tmp_path))
-    made = Slicer()
-    made.open()
-    yield made
-    made.close()
-
-
 def values(box) -> list[str]:
     return [box.itemData(i) for i in range(box.count)]
-
-
-def choose(box, value: str) -> None:
-    box.currentIndex = box.findData(value)
 
 
 def test_method_sampler_steps_and_guidance_go_into_the_requests(app) -> None:
@@ -62,6 +47,25 @@ def test_method_sampler_steps_and_guidance_go_into_the_requests(app) -> None:
     edit, ahead = (buildRequest(kind, p, "scan.nii") for kind in ("counterfactual", "forecast"))
     assert (edit.method, edit.sampler, edit.num_steps, edit.guidance_scale) == ("sdedit", "heun", 7, 2.5)
     assert (ahead.sampler, ahead.num_steps, ahead.guidance_scale) == ("midpoint", 3, 1.5)
+
+
+def test_a_changed_condition_can_have_a_guidance_of_its_own(app) -> None:
+    ui, p = app.widget.ui, app.widget.parameters
+    boxes = {end: getattr(ui, f"guidance{end}Box") for end in GUIDED}
+    assert not any(box.enabled for box in boxes.values()) and ui.guidanceSexBox.text == "common guidance"
+    choose(ui.targetDiseaseBox, "AD")
+    choose(ui.targetSexBox, "M")
+    ui.targetAgeSlider.value = 80
+    assert [end for end, box in boxes.items() if box.enabled] == ["Disease", "Sex", "Age"]
+    ui.guidanceDiseaseBox.value, ui.guidanceAgeBox.value, ui.guidanceSlider.value = 3.0, 0.5, 2.0
+    assert buildRequest("counterfactual", p, "scan.nii").guidance_scales == {"disease": 3.0, "age_years": 0.5}
+    ui.targetAgeSlider.value = 0
+    assert not ui.guidanceAgeBox.enabled  # and what it says is not asked for
+    assert buildRequest("counterfactual", p, "scan.nii").guidance_scales == {"disease": 3.0}
+    old = {name: value for name, value in CAPABLE.items() if name != "guidance_scales"}
+    app.widget.panels.compute.capabilities = old
+    app.widget.panels._offer(old)
+    assert not any(box.enabled for box in boxes.values())  # that worker would not know what it means
 
 
 def test_the_form_offers_what_the_worker_says_and_not_more(app) -> None:
@@ -94,6 +98,9 @@ def test_scripts_have_the_panels_defaults_and_hear_of_a_wrong_name(app) -> None:
     shown = {name: getattr(p, name) for name in typing.get_type_hints(BrainG3NParameters)}
     differ = {name for name, value in shown.items() if name not in onScreen and value != DEFAULTS[name]}
     assert differ == set() and set(DEFAULTS) == set(shown) - {"opacity"}
+    plain = CounterfactualRequest("x", target=Conditions(disease="AD"), source=Conditions(modality="T1"))
+    assert buildRequest("counterfactual", settings(targetDisease="AD"), "x") == plain
+    assert buildRequest("forecast", settings(), "x") == ForecastRequest("x")
     assert settings(targetDisease="AD").targetDisease == "AD" and settings().targetDisease == ""
     with pytest.raises(RequestError, match="targetDisaese"):
         settings(targetDisaese="AD")
@@ -113,11 +120,8 @@ def test_a_field_of_the_panel_has_the_range_that_the_engine_allows(app, name: st
 
 
 def test_the_panel_shows_how_far_each_reading_drifted_and_names_what_was_not_asked_for(app) -> None:
-    from .conftest import addVolume
-    from .test_widget import affine, fillNode, noise, slicerOrder
-
     panels, ui = app.widget.panels, app.widget.ui
-    head = addVolume(app.mrml.scene, "Head", slicerOrder(noise()), affine(), fillNode)
+    head = addNoise(app.mrml.scene, "Head")
     panels._show(counterfactual(app.mrml.scene, head))
     table = ui.effectsTable
     shown = [[table.item(r, c).text() for c in range(table.columnCount)] for r in range(table.rowCount)]

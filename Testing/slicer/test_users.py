@@ -14,12 +14,12 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="pip install slicer-core")
 
 from BrainG3NLib.Logic import Logic
-from BrainG3NLib.Volumes import affineOf, fillNode, slicerOrder
+from BrainG3NLib.Volumes import affineOf
 from BrainG3NLib.Worker import Compute, ComputeSettings
 
 from braing3n_core.volume import Volume
 
-from .conftest import MODULE, addVolume
+from .conftest import MODULE, addScan, choose
 
 pytestmark = pytest.mark.slow
 SECONDS = 3600.0
@@ -33,43 +33,28 @@ def scanFile(test_data: Path) -> Path:
     return path
 
 
-def load(scene, path: Path):
-    volume = Volume.load(path)
-    return addVolume(scene, "Patient", slicerOrder(volume.array), volume.affine, fillNode)
-
-
-def test_a_clinician_sees_the_scan_read_edited_and_moved_in_time(scanFile, python: str, tmp_path: Path) -> None:
-    pytest.importorskip("PySide6.QtWidgets", reason="pip install PySide6-Essentials", exc_type=ImportError)
-    from PySide6 import QtCore
-
-    from .harness.application import Slicer
-
-    QtCore.QSettings.setPath(QtCore.QSettings.NativeFormat, QtCore.QSettings.UserScope, str(tmp_path))
-    app = Slicer()
-    try:
-        ui = app.open().ui
-        head = load(app.mrml.scene, scanFile)
-        ui.pythonPath.currentPath = python
-        ui.inputSelector.setCurrentNode(head)
-        ui.targetDiseaseBox.currentIndex = ui.targetDiseaseBox.findData("AD")
-        ui.horizonsEdit.text, ui.samplesBox.value = "2, 5", 2
-        made = {}
-        for button in ("preprocessButton", "probeButton", "counterfactualButton", "forecastButton"):
-            getattr(ui, button).click()
-            assert app.wait(lambda: not app.widget.panels.isRunning(), SECONDS)
-            assert ui.messageLabel.text.startswith("Done."), ui.messageLabel.text
-            made[button] = app.widget.panels.run.named
-        assert ui.readingsTable.rowCount >= 4 and ui.effectsTable.rowCount >= 2
-        assert np.allclose(affineOf(made["counterfactualButton"]["difference"]), affineOf(head))
-        assert made["forecastButton"]["sequence"].GetNumberOfDataNodes() == 3
-    finally:
-        app.close()
+def test_a_clinician_sees_the_scan_read_edited_and_moved_in_time(scanFile, python: str, app) -> None:
+    ui = app.widget.ui
+    head = addScan(app.mrml.scene, scanFile)
+    ui.pythonPath.currentPath = python
+    ui.inputSelector.setCurrentNode(head)
+    choose(ui.targetDiseaseBox, "AD")
+    ui.horizonsEdit.text, ui.samplesBox.value = "2, 5", 2
+    made = {}
+    for button in ("preprocessButton", "probeButton", "counterfactualButton", "forecastButton"):
+        getattr(ui, button).click()
+        assert app.wait(lambda: not app.widget.panels.isRunning(), SECONDS)
+        assert ui.messageLabel.text.startswith("Done."), ui.messageLabel.text
+        made[button] = app.widget.panels.run.named
+    assert ui.readingsTable.rowCount >= 4 and ui.effectsTable.rowCount >= 2
+    assert np.allclose(affineOf(made["counterfactualButton"]["difference"]), affineOf(head))
+    assert made["forecastButton"]["sequence"].GetNumberOfDataNodes() == 3
 
 
 def test_a_researcher_overlays_what_a_forecast_changes(mrml, scanFile, python: str, settings) -> None:
     from .harness.views import SliceView
 
-    head = load(mrml.scene, scanFile)
+    head = addScan(mrml.scene, scanFile)
     logic = Logic(mrml.scene, Compute(ComputeSettings(python=python)))
     try:
         run = logic.process("forecast", settings(inputVolume=head, horizons="2, 5", samples=2, stage="auto",

@@ -21,44 +21,9 @@ except ImportError as missing:  # the library itself, or libEGL and its like
 from BrainG3NLib import Install
 from BrainG3NLib.Jobs import Answer, Event
 from BrainG3NLib.Stamp import PLACE
-from BrainG3NLib.Volumes import fillNode, slicerOrder
 
-from braing3n_core.volume import Volume
-
-from .conftest import MODULE, REPOSITORY, SETTINGS, addVolume
-from .harness.application import Slicer
+from .conftest import MODULE, REPOSITORY, SETTINGS, addNoise, choose
 from .results import counterfactual, image
-
-
-@pytest.fixture
-def app(tmp_path: Path):
-    from PySide6 import QtCore
-
-    QtCore.QSettings.setPath(QtCore.QSettings.NativeFormat, QtCore.QSettings.UserScope, str(tmp_path))
-    made = Slicer()
-    made.open()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ready(app, python: str, tinyCheckpoint: Path, templateFile: Path):
-    """A loaded, registered scan and a worker that can be started."""
-    volume = Volume.load(templateFile)
-    head = addVolume(app.mrml.scene, "Head", slicerOrder(volume.array), volume.affine, fillNode)
-    ui = app.widget.ui
-    ui.pythonPath.currentPath, ui.checkpointPath.currentPath = python, str(tinyCheckpoint)
-    ui.inputSelector.setCurrentNode(head)
-    choose(ui.stageBox, "registered")
-    choose(ui.brainBox, "none")
-    ui.correctBiasBox.checked = False
-    return app
-
-
-def choose(box, value: str) -> None:
-    index = box.findData(value)
-    assert index >= 0, f"{value} is not offered"
-    box.currentIndex = index
 
 
 def idle(app):
@@ -122,33 +87,19 @@ def test_cancel_makes_the_panel_ready_and_leaves_no_node(ready) -> None:
 
 
 def test_closing_the_scene_twenty_times_during_a_run_leaves_nothing_behind(ready) -> None:
-    ui, head = ready.widget.ui, None
+    ui = ready.widget.ui
     choose(ui.targetDiseaseBox, "AD")
     ui.counterfactualButton.click()
     ready.mrml.scene.Clear(0)
     ready.turn(0.1)
     base = len(ready.mrml.nodes())
     for _ in range(20):
-        head = ready.mrml.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "small")
-        fillNode(head, slicerOrder(noise()), affine())
-        ui.inputSelector.setCurrentNode(head)
+        ui.inputSelector.setCurrentNode(addNoise(ready.mrml.scene, "small"))
         ui.probeButton.click()
         ready.mrml.scene.Clear(0)
         ready.turn(0.02)
     assert len(ready.mrml.nodes()) == base
     assert not ready.widget.panels.isRunning()
-
-
-def noise():
-    import numpy as np
-
-    return np.random.default_rng(1).normal(size=(8, 9, 10)).astype(np.float32)
-
-
-def affine():
-    import numpy as np
-
-    return np.eye(4)
 
 
 def test_every_button_without_a_volume_says_what_to_do(app) -> None:

@@ -38,6 +38,7 @@ REQUESTS = (
     GenerateRequest(), GenerateRequest(Conditions(disease="AD", age_years=70.5), guidance_interval=(0.0, 0.5)),
     ProbeRequest("scan.nii.gz"), ProbeRequest("scan.nii.gz", OPTIONS, seed=2**62),
     CounterfactualRequest("scan.nii", target=Conditions(sex="F"), method="sdedit", strength=0.5),
+    CounterfactualRequest("scan.nii", target=Conditions(sex="F"), guidance_scales={"sex": 2.5}),
     ForecastRequest("scan.nrrd", horizons_years=(1.0, -2.0), age_years=70.0, cdr=0.5),
 )  # fmt: skip
 

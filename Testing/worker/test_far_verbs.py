@@ -22,12 +22,12 @@ from .conftest import REPOSITORY, RunningWorker, secure_worker
 from .test_contract import content
 
 VERBS: dict[str, tuple[str, ...]] = {
-    "preprocess": (), "encode": (), "probe": (), "reconstruct": (),
+    "preprocess": (), "examine": (), "encode": (), "probe": (), "reconstruct": (),
     "counterfactual": ("--set", "disease=AD", "--steps", "2"),
     "forecast": ("--years", "1", "2", "--samples", "2", "--steps", "2"),
     "generate": ("--set", "disease=AD", "--count", "2", "--steps", "2"),
 }  # fmt: skip
-QUICK = ("encode", "probe", "counterfactual", "generate")
+QUICK = ("examine", "encode", "probe", "counterfactual", "generate")
 """The others take their time in writing and packing large images."""
 
 

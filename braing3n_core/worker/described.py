@@ -11,7 +11,17 @@ from typing import Any
 
 from ..checking import RANGES
 from ..protocol import FILE_FIELDS, FORMATS
-from ..schema import BRAIN_BACKENDS, EDIT_METHODS, MODALITIES, RENDERINGS, REQUESTS, SAMPLERS, STAGES, PreprocessOptions
+from ..schema import (
+    BRAIN_BACKENDS,
+    EDIT_METHODS,
+    MODALITIES,
+    RENDERINGS,
+    REQUESTS,
+    SAMPLERS,
+    STAGES,
+    Conditions,
+    PreprocessOptions,
+)
 
 EXAMPLE_CONTENT = "BrainG3N"
 EXAMPLE_SHA256 = hashlib.sha256(EXAMPLE_CONTENT.encode()).hexdigest()
@@ -75,6 +85,8 @@ def _field_schema(cls: type, name: str, annotation: Any, inside: str) -> dict[st
         return _object_schema(typing.cast(type, annotation), f"{inside}{name}.")
     if typing.get_origin(annotation) is tuple:
         return _list_schema(name, typing.get_args(annotation))
+    if typing.get_origin(annotation) is dict:
+        return _scales_schema()
     words = _WORDS.get((cls, name)) or _WORDS_ANYWHERE.get(name)
     return {"type": "string", "enum": list(words)} if words else _plain_schema(name, annotation)
 
@@ -85,6 +97,13 @@ def _list_schema(name: str, members: tuple[Any, ...]) -> dict[str, Any]:
     if members[-1] is Ellipsis:
         return {**schema, "minItems": 1, "uniqueItems": True}
     return {**schema, "minItems": len(members), "maxItems": len(members)}
+
+
+def _scales_schema() -> dict[str, Any]:
+    """Factors by condition."""
+    names = [f.name for f in dataclasses.fields(Conditions)]
+    scale = _plain_schema("guidance_scale", float)
+    return {"type": "object", "additionalProperties": False, "properties": dict.fromkeys(names, scale)}
 
 
 def _plain_schema(name: str, kind: type) -> dict[str, Any]:
