@@ -157,10 +157,11 @@ def test_what_was_trained_is_a_checkpoint_that_the_command_line_uses(runs: Path,
 
 
 @pytest.mark.slow
-def test_the_tiny_script_goes_from_phantoms_to_a_checkpoint(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHON": sys.executable, "SUBJECTS": "12", "JOBS": "2"}
-    script = CONFIG.parents[1] / "runs" / "tiny.sh"
-    subprocess.run(["bash", str(script), str(tmp_path)], check=True, cwd=CONFIG.parents[2], env=environment)
+@pytest.mark.parametrize("script", ["tiny.sh", "cohort.sh"])
+def test_a_script_goes_from_phantoms_to_a_checkpoint(script: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHON": sys.executable, "SUBJECTS": "8", "JOBS": "2", "MODALITIES": "T1"}
+    path = CONFIG.parents[1] / "runs" / script
+    subprocess.run(["bash", str(path), str(tmp_path)], check=True, cwd=CONFIG.parents[2], env=environment)
     assert main(["capabilities", "--checkpoint", str(tmp_path / "tiny"), "--json"]) == 0
 
 
