@@ -82,13 +82,17 @@ def guided_edit(
     run: Inference, source: Mapping[str, Any], target: Mapping[str, Any], common: float,
     scales: Mapping[str, float] | None = None,
 ) -> Edit:
-    """From conditions to conditions, with factored guidance (:func:`conditioning.contrasts`)."""
+    """From conditions to conditions, with factored guidance (:func:`conditioning.contrasts`). Between equal ones it is
+    the null edit, which evaluates nothing.
+    """
 
     def batch(conditions: Mapping[str, Any]) -> Any:
         return run.conditions("dit", [conditions])
 
     found = contrasts(source, target, scales or {}, common, run.parts.dit.spec.scalars)
-    return Edit(batch(source), batch(target), [Contrast(batch(c), Guidance(scale)) for c, scale in found])
+    before = batch(source)
+    after = before if dict(target) == dict(source) else batch(target)
+    return Edit(before, after, [Contrast(batch(c), Guidance(scale)) for c, scale in found])
 
 
 def _edited_latents(

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from braing3n_core.editing import guided_edit
 from braing3n_core.engine import Engine
+from braing3n_core.inference import Inference
+from braing3n_core.loading import Parts
 from braing3n_core.schema import Conditions, CounterfactualRequest
 from braing3n_core.volume import Volume
 
@@ -27,3 +30,12 @@ def test_an_edit_of_the_age_alone_does_not_depend_on_the_guidance(
     assert np.array_equal(edited(older, 1.0), edited(older, 3.0))
     assert not np.array_equal(edited(older, 1.0), encoded.latents)
     assert not np.array_equal(edited(ill, 1.0), edited(ill, 3.0))
+
+
+def test_an_edit_between_equal_conditions_is_the_null_edit(tiny_checkpoint: Path) -> None:
+    run = Inference(Parts(tiny_checkpoint, "cpu"))
+    known = {"disease": "HC", "sex": "F", "age_years": 60.0, "modality": "T1"}
+    same = guided_edit(run, known, dict(known), 1.5)
+    assert same.target is same.source and not same.contrasts
+    ill = guided_edit(run, known, {**known, "disease": "AD"}, 1.5)
+    assert ill.target is not ill.source and len(ill.contrasts) == 1
