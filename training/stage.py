@@ -147,18 +147,19 @@ def command(main: Callable[[], None]) -> None:
 
 def save_stage(
     out: Path, kind: str, model: nn.Module, parents: dict[str, str], metrics: dict[str, Any],
-    records: Sequence[Record], keep_float32: tuple[str, ...] = (),
+    records: Sequence[Record],
 ) -> Checkpoint | None:
     """Write the model as the checkpoint ``out/<kind>`` in half precision; only the first process does.
 
-    records: of the volumes that it was trained on.
+    records: of the volumes that it was trained on. A model's ``KEEP_FLOAT32`` names tensors that stay as they are.
     """
     if rank() > 0:
         return None
     title = "The generator" if kind == "dit" else f"The {kind}"
     spec = CheckpointSpec(
         kind=kind, config=asdict(model.config), tensors=model.state_dict(), card=card(title, records),
-        parents=parents, metrics=metrics, dtype="float16", keep_float32=keep_float32,
+        parents=parents, metrics=metrics, dtype="float16",
+        keep_float32=getattr(model, "KEEP_FLOAT32", ()),
     )
     return save_checkpoint(out / kind, spec, overwrite=True)
 
