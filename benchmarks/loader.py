@@ -13,16 +13,12 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
-from torch import nn
 
-from training.acceleration import adamw, autocast
-from training.stage import Settings
 from training.store import Store
 
-from .paper_step import CONFIG, objective_of
+from .training_step import PAPER, TrainingStep
 
 STAGES = ("mae", "tokenizer")
 
@@ -45,38 +41,19 @@ def reading(store: Store, batch: int, device: torch.device, seed: int) -> tuple[
     return read, len(order)
 
 
-def stepping(settings: Settings, batch: int) -> Callable[[int], int]:
-    """One training step of the stage on a batch that is there."""
-    train, device = settings.train, settings.device
-    objective, inputs = objective_of(settings.stage, settings, batch)
-    objective = objective.to(device)
-    inputs = tuple(x.to(device) if hasattr(x, "to") else x for x in inputs)
-    optimiser = adamw([{"params": objective.parameters()}], 1e-4, train.betas, device)
-
-    def step(k: int) -> int:
-        with autocast(device, train.precision):
-            loss = objective(*inputs)
-        loss.backward()
-        nn.utils.clip_grad_norm_(objective.parameters(), train.clip)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        return batch
-
-    return step
-
-
 def measure(options: argparse.Namespace) -> dict[str, float]:
     """Volumes a second: first pass over the store, second pass, the model; and the second over the model."""
-    choices = SimpleNamespace(
-        config=options.config, out=Path("."), resume="never", set=[], device=options.device, minutes=None
-    )
-    settings = Settings(options.stage, choices)  # type: ignore[arg-type]
-    store, device = Store.open(*options.store), settings.device
+    model = TrainingStep(options.stage, options.config, options.batch, options.device)
+
+    def step(_: int) -> int:
+        model()
+        return options.batch
+
+    store, device = Store.open(*options.store), model.device
     passes = [rate(*reading(store, options.batch, device, seed), device) for seed in (1, 2)]
-    step = stepping(settings, options.batch)
     step(0)  # what is built once does not count
-    model = rate(step, options.steps, device)
-    return {"first pass": passes[0], "second pass": passes[1], "model": model, "store / model": passes[1] / model}
+    needed = rate(step, options.steps, device)
+    return {"first pass": passes[0], "second pass": passes[1], "model": needed, "store / model": passes[1] / needed}
 
 
 def main() -> None:
@@ -84,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, nargs="+", required=True)
     parser.add_argument("--stage", choices=STAGES, default="mae")
-    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--config", type=Path, default=PAPER)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=5, help="of the model")
     parser.add_argument("--device", default="auto")

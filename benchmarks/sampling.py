@@ -100,7 +100,7 @@ def guided_velocity(
     rows = [{k: v for k, v in ASKED[i % len(ASKED)].items() if k in known} for i in range(count)]
     given = run.conditions("dit", rows)
     start = noise_batch(count, (1200, run.parts.dit.config.channels), seed=0).to(run.device)
-    contrasts = [Contrast(given.null(), guidance)]
+    contrasts = [Contrast(given.null(given.spec.amplified), guidance)]
     return guide(run.velocity("dit"), given, contrasts), start
 
 

@@ -64,7 +64,7 @@ def card(parts: Parts) -> dict[str, Any]:
     first = next(iter(opened.values()), None)
     return {
         "name": parts.name, "folder": str(parts.folder), "ids": {kind: c.id for kind, c in opened.items()},
-        "card": first.card.splitlines()[0].lstrip("# ") if first else "", "licence": "Apache-2.0",
+        "card": first.card.splitlines()[0].strip("#* ") if first else "", "licence": "Apache-2.0",
     }
 
 

@@ -159,10 +159,8 @@ def _check_number(name: str, value: object) -> None:
     whole = isinstance(low, int)
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type,operator]
-        kind = "a whole number" if whole else "a number"
-        raise RequestError(
-            f"request.{name}", f"{name} must be {kind} from {low:g} to {high:g}, got {value!r}.", "Correct the value."
-        )
+        span = f"a whole number from {low} to {high}" if whole else f"a number from {low:g} to {high:g}"
+        raise RequestError(f"request.{name}", f"{name} must be {span}, got {value!r}.", "Correct the value.")
 
 
 _ALSO: dict[str, str] = {

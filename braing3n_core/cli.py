@@ -114,6 +114,7 @@ def _demo(options: argparse.Namespace, cancel: Cancel) -> None:
 def _generate_verb(options: argparse.Namespace, cancel: Cancel) -> None:
     """A few brains, or with ``--bids`` a cohort."""
     if not options.bids:
+        _refuse_cohort_options(options)
         _request(options, cancel)
         return
     from .cohort import CohortPlan, make_cohort, read_rows
@@ -132,6 +133,15 @@ def _generate_verb(options: argparse.Namespace, cancel: Cancel) -> None:
         _print_json(cohort.to_dict())
     elif not options.quiet:
         show_cohort(cohort)
+
+
+def _refuse_cohort_options(options: argparse.Namespace) -> None:
+    """Without ``--bids`` they would do nothing, and every machine of a cluster would make the same brains."""
+    for name, nothing in (("participants", None), ("shard", "1/1"), ("reference", None)):
+        if getattr(options, name) != nothing:
+            raise RequestError(
+                "request.bids", f"--{name} is for a cohort, and --bids is not given.", f"Add --bids, or drop --{name}."
+            )
 
 
 def _worker(options: argparse.Namespace, cancel: Cancel) -> None:
@@ -182,7 +192,7 @@ def _forecast(options: argparse.Namespace) -> ForecastRequest:
 def _generate(options: argparse.Namespace) -> GenerateRequest:
     return GenerateRequest(
         parse_conditions(options.set), options.count, options.seed, options.guidance, options.steps, options.sampler,
-        tuple(options.guidance_interval), options.zero_star,
+        tuple(options.guidance_interval), options.zero_star, options.guide_numbers,
     )
 
 
@@ -205,9 +215,10 @@ def parse_conditions(pairs: Sequence[str]) -> Conditions:
         name = _ALIASES.get(name.strip(), name.strip())
         if not equals or name not in known:
             names = ("age", *(k for k in known if k != "age_years"))
+            meant = "" if name in known else nearest(name, names)
             raise RequestError(
                 "request.condition", f"Cannot read the condition {pair!r}.",
-                f"{nearest(name, names)}Write NAME=VALUE with a name of: {', '.join(names)}.",
+                f"{meant}Write NAME=VALUE with a name of: {', '.join(names)}.",
             )
         values[name] = _age(word) if name == "age_years" else word.strip()
     return Conditions(**values)

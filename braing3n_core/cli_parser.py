@@ -147,6 +147,8 @@ def _generate(parser: argparse.ArgumentParser) -> None:
                        metavar=("LO", "HI"), help="times from 0 (noise) to 1 (brain) in which guidance acts "
                        "(default: 0 1)")
     group.add_argument("--zero-star", action="store_true", help="CFG-Zero* guidance")
+    group.add_argument("--guide-numbers", action="store_true",
+                       help="amplify the age too, as the paper does; it is then further out than asked")
     cohort = parser.add_argument_group("a cohort")
     cohort.add_argument("--bids", action="store_true", help="write a BIDS data set with participants.tsv and a privacy "
                         "report; run again, it goes on where it was stopped")

@@ -115,12 +115,25 @@ def subject_seed(seed: int, number: int) -> int:
 
 
 def read_rows(path: str | Path) -> tuple[Conditions, ...]:
-    """Conditions from a participants.tsv: columns age (or age_years), sex, disease, ...; ``n/a`` is unknown."""
+    """Conditions from a participants.tsv: columns age (or age_years), sex, disease, ...; ``n/a`` is unknown.
+
+    Raises RequestError for a file that cannot be read or says nothing of any condition.
+    """
     try:
-        lines = list(csv.DictReader(Path(path).read_text(encoding="utf-8").splitlines(), delimiter="\t"))
-    except OSError as error:
-        raise RequestError("cohort.participants", f"Cannot read {path}: {error}.", "Give a TSV file.") from error
-    return tuple(_conditions(line, f"{path}, row {i}") for i, line in enumerate(lines, start=1))
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise RequestError("cohort.participants", f"Cannot read {path}: {why}.", "Give a TSV file.") from error
+    lines = csv.DictReader(text.splitlines(), delimiter="\t")
+    if not {"age", *COLUMNS} & set(lines.fieldnames or ()):
+        raise RequestError(
+            "cohort.participants", f"{path} has none of the columns that are conditions.",
+            f"Separate columns by tabs and name them: age, {', '.join(c for c in COLUMNS if c != 'age_years')}.",
+        )
+    rows = tuple(_conditions(line, f"{path}, row {i}") for i, line in enumerate(lines, start=1))
+    if not rows:
+        raise RequestError("cohort.participants", f"{path} has no rows.", "Write one row for each subject.")
+    return rows
 
 
 def _conditions(line: dict[str, str | None], place: str) -> Conditions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .checking import RANGES, Vocabularies
@@ -12,7 +12,7 @@ from .schema import Conditions, Effect, ForecastRequest, Reading
 
 PROBE_OF: dict[str, str] = {"disease": "disease", "sex": "sex", "age_years": "age"}
 """By condition: the task of the probe that can stand in for it."""
-Contrasts = list[tuple[Conditions, float]]
+Contrasts = list[tuple[dict[str, Any], float]]
 """Conditions to amplify away from, each with its factor."""
 
 
@@ -45,16 +45,21 @@ def source_conditions(
     return Conditions(**filled), read
 
 
-def contrasts(source: Conditions, target: Conditions, scales: Mapping[str, float], common: float) -> Contrasts:
-    """What factored guidance amplifies away from: only what is changed, each by its own factor, else by ``common``.
+def contrasts(
+    source: Mapping[str, Any], target: Mapping[str, Any], scales: Mapping[str, float], common: float,
+    numbers: Collection[str],
+) -> Contrasts:
+    """What an edit's guidance moves away from: only what is changed, each condition by its own factor.
 
-    Conditions of the same factor are put back to the source together; where all have one, that is the source itself.
+    scales: factors by name. Of the others a class takes ``common``, and ``numbers`` 1: a number is what was asked for,
+    and ten years amplified would be fifteen (ADR 21). Conditions of one factor are put back to the source together;
+    a factor of 1 amplifies nothing and is no contrast.
     """
-    wanted, groups = dataclasses.asdict(target), dict[float, dict[str, Any]]()
-    for name, before in dataclasses.asdict(source).items():
-        if wanted[name] != before:
-            groups.setdefault(scales.get(name, common), {})[name] = before
-    return [(target.replace(**back), scale) for scale, back in groups.items()]
+    groups: dict[float, dict[str, Any]] = {}
+    for name, before in source.items():
+        if target[name] != before:
+            groups.setdefault(scales.get(name, 1.0 if name in numbers else common), {})[name] = before
+    return [({**target, **back}, scale) for scale, back in groups.items() if scale != 1]
 
 
 def forecast_conditions(
@@ -66,22 +71,26 @@ def forecast_conditions(
 
 
 def effects(before: Sequence[Reading], after: Sequence[Reading], asked: Mapping[str, Any]) -> tuple[Effect, ...]:
-    """Every probe's reading before and after an edit. asked: the conditions that were to change."""
-    tasks = {PROBE_OF.get(name, name) for name in asked}
+    """Every probe's reading before and after an edit, what was asked for first. asked: conditions that were to change,
+    with their new values.
+    """
+    wanted = {PROBE_OF.get(name, name): value for name, value in asked.items()}
     later = {r.task: r for r in after}
-    return tuple(
-        Effect(r.task, r.value, later[r.task].value, r.unit, r.task in tasks, drift(r, later[r.task]))
-        for r in before if r.task in later
-    )
+    found = [_effect(r, later[r.task], r.task in wanted, wanted.get(r.task)) for r in before if r.task in later]
+    return tuple(sorted(found, key=lambda effect: not effect.asked))
 
 
-def drift(before: Reading, after: Reading) -> float | None:
-    """Change of a value, or the largest change of a class's probability, signed; None where neither is known."""
+def _effect(before: Reading, after: Reading, asked: bool, wanted: Any) -> Effect:
+    plain = Effect(before.task, before.value, after.value, before.unit, asked)
     if isinstance(before.value, float) and isinstance(after.value, float):
-        return after.value - before.value
-    if before.probabilities is None or after.probabilities is None:
-        return None
-    return max((after.probabilities[name] - share for name, share in before.probabilities.items()), key=abs)
+        return dataclasses.replace(plain, drift=after.value - before.value)
+    was, now = before.probabilities, after.probabilities
+    if was is None or now is None:
+        return plain
+    word = wanted if wanted in was else max(was, key=lambda name: now[name] - was[name])
+    return dataclasses.replace(
+        plain, drift=now[word] - was[word], word=word, chance_before=was[word], chance_after=now[word]
+    )
 
 
 def latent_probes(panel: ProbePanel) -> ProbePanel:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from .progress import Progress, silent
 from .schema import Effect, Reading, Result
-from .wording import certainty_text, drift_text, familiar_text, number, quality_line, quality_text, value_text
+from .wording import certainty_text, drift_text, familiar_text, number, quality_line, quality_numbers, value_text
 
 if TYPE_CHECKING:
     from .cohort import Cohort
@@ -95,6 +95,8 @@ def show_result(result: Result, stream: TextIO | None = None) -> None:
         console.print(readings_table(result.readings))
     if result.effects:
         console.print(_effects_table(result.effects))
+    if model := result.provenance.get("checkpoint"):
+        console.print(f"checkpoint {model['name']}: {model['card']}", markup=False)
     if "examined" in result.provenance:
         found = result.provenance["examined"]
         console.print(f"stage: {found['stage']}: {found['in_words']}", markup=False)
@@ -109,13 +111,15 @@ def readings_table(readings: Sequence[Reading]) -> Any:
     """A rich table of probe readings, with interval or probability and the probe's quality."""
     from rich.table import Table
 
-    table = Table(title="What the probes read", title_justify="left")
+    measured = sorted({str(r.quality["data"]) for r in readings if r.quality.get("data")})
+    caption = f"Quality was measured {'; '.join(measured)}." if measured else None
+    table = Table(title="What the probes read", title_justify="left", caption=caption, caption_justify="left")
     for column in ("variable", "reading", "how sure", "quality of the probe", "resembles training data"):
         table.add_column(column)
     for reading in readings:
         table.add_row(
-            reading.task.replace("_", " "), value_text(reading), certainty_text(reading), quality_text(reading),
-            familiar_text(reading),
+            reading.task.replace("_", " "), value_text(reading), certainty_text(reading),
+            quality_numbers(reading.quality), familiar_text(reading),
         )
     return table
 
@@ -124,7 +128,7 @@ def _effects_table(effects: Sequence[Effect]) -> Any:
     from rich.table import Table
 
     table = Table(title="What the probes read before and after the edit", title_justify="left")
-    for column in ("variable", "before", "after", "drift", "asked for"):
+    for column in ("variable", "before", "after", "change", "asked for"):
         table.add_column(column)
     for e in effects:
         asked = "yes" if e.asked else ""

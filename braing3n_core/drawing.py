@@ -61,7 +61,8 @@ def _draw(
 
     given = inference.conditions("dit", [conditions])
     guidance = Guidance(request.guidance_scale, request.guidance_interval, request.zero_star)
-    contrasts = [Contrast(given.null(), guidance)]
+    without = given.null() if request.guide_numbers else given.null(given.spec.amplified)
+    contrasts = [Contrast(without, guidance)]
     start = noise((NUM_TOKENS, CHANNELS), request.seed, index)[None].to(inference.device)
     with torch.inference_mode():
         velocity = guide(inference.velocity("dit"), given, contrasts)

@@ -7,7 +7,7 @@ Legend: N = 1200 tokens, C latent channels, H horizons, S samples.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -78,18 +78,27 @@ def counterfactual(bench: Bench, request: CounterfactualRequest, vocabularies: V
     return Counterfactual(rendered, latents, source, target, read, effects(before, after, asked))
 
 
+def guided_edit(
+    run: Inference, source: Mapping[str, Any], target: Mapping[str, Any], common: float,
+    scales: Mapping[str, float] | None = None,
+) -> Edit:
+    """From conditions to conditions, with factored guidance (:func:`conditioning.contrasts`)."""
+
+    def batch(conditions: Mapping[str, Any]) -> Any:
+        return run.conditions("dit", [conditions])
+
+    found = contrasts(source, target, scales or {}, common, run.parts.dit.spec.scalars)
+    return Edit(batch(source), batch(target), [Contrast(batch(c), Guidance(scale)) for c, scale in found])
+
+
 def _edited_latents(
     bench: Bench, request: CounterfactualRequest, source: Conditions, target: Conditions
 ) -> np.ndarray:
     import torch
 
     run = bench.inference
-
-    def batch(conditions: Conditions) -> Any:
-        return run.conditions("dit", [dataclasses.asdict(conditions)])
-
-    factors = contrasts(source, target, request.guidance_scales, request.guidance_scale)
-    edit = Edit(batch(source), batch(target), [Contrast(batch(c), Guidance(scale)) for c, scale in factors])
+    before, after = dataclasses.asdict(source), dataclasses.asdict(target)
+    edit = guided_edit(run, before, after, request.guidance_scale, request.guidance_scales)
     options = EditOptions(
         request.strength, request.num_steps, seed=request.seed, method=request.method, integrator=request.sampler
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, writing
-from .capabilities import card, ids_of, runtime_facts
+from .capabilities import NEEDS, card, ids_of, runtime_facts
 from .outputs import SYNTHETIC, OutputFolder, extension_for, input_stem, write_json
 from .progress import Cancel, Progress, part
 from .provenance import Timings, file_sha256, software
@@ -145,6 +145,7 @@ class Job:
             with self.timings.step("read"):
                 volume = Volume.load(request.input, modality=options.modality)
                 mask = None if options.mask is None else Volume.load(options.mask)
+            self.engine.parts.require(NEEDS[request_kind(request)])
             with self.timings.step("preprocess"):
                 preprocessed = self.engine.preprocess(
                     volume, options, mask, sidecar=read_sidecar(request.input), progress=progress, cancel=self.cancel

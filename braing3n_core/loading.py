@@ -7,7 +7,7 @@ closed-form prior of the DiT stays float32 always: bfloat16 would round away the
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,6 +130,13 @@ class Parts:
                 if self.has(parent):
                     require_parent(opened, self.checkpoint(parent))
         return self._opened[kind]
+
+    def require(self, kinds: Sequence[str]) -> None:
+        """Raise now, not after minutes of preprocessing, when a part or the device is not there."""
+        for kind in kinds:
+            self.checkpoint(kind)
+        if kinds:
+            _ = self.runtime
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -13,7 +13,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -76,7 +76,8 @@ def extension_for(format_name: str, input_path: str | None) -> str:
 def staging(out_dir: str | Path) -> Iterator[Path]:
     """A hidden folder whose files move into ``out_dir`` when the block ends well; otherwise nothing is left behind.
 
-    It lies inside ``out_dir``, hence on the same file system, so that each move is a rename.
+    It lies inside ``out_dir``, hence on the same file system, so that each move is a rename. What other runs write into
+    ``out_dir`` meanwhile stays, also when this one made the folder.
     """
     target = Path(out_dir)
     created = not target.exists()
@@ -87,13 +88,20 @@ def staging(out_dir: str | Path) -> Iterator[Path]:
         raise RequestError(
             "output.folder", f"Cannot write into {target}: {error.strerror}.", "Choose another folder with --out."
         ) from error
+    moved: list[Path] = []
     try:
         yield folder
         for path in sorted(folder.iterdir(), key=lambda p: p.name == "provenance.json"):
             os.replace(path, target / path.name)
+            moved.append(target / path.name)
         folder.rmdir()
     except BaseException:
-        shutil.rmtree(target if created else folder, ignore_errors=True)
+        for path in moved:
+            path.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if created:
+            with suppress(OSError):  # it holds what another run made
+                target.rmdir()
         raise
 
 

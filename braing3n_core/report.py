@@ -21,7 +21,7 @@ from .pictures import Canvas, Curve, Row, colour_limit, curves, montage
 from .progress import Progress, silent
 from .schema import Effect, Output, Reading, Result
 from .volume import Volume
-from .wording import certainty_text, familiar_text, number, quality_text, value_text
+from .wording import certainty_text, drift_text, familiar_text, number, quality_text, value_text
 
 
 @dataclass(frozen=True)
@@ -215,10 +215,11 @@ def _readings(readings: Sequence[Reading]) -> str:
 
 def _effects(effects: Sequence[Effect]) -> str:
     rows = [
-        (e.task.replace("_", " "), number(e.before, e.unit), number(e.after, e.unit), "yes" if e.asked else "")
+        (e.task.replace("_", " "), number(e.before, e.unit), number(e.after, e.unit), drift_text(e),
+         "yes" if e.asked else "")
         for e in effects
     ]
-    return _table(("variable", "read before", "read after", "asked to change"), rows)
+    return _table(("variable", "read before", "read after", "change", "asked to change"), rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -108,8 +108,8 @@ class ReconstructRequest(Request):
 class CounterfactualRequest(Request):
     """Edit the scan's conditions. ``target`` holds only the conditions to change; ``source`` what is known.
 
-    guidance_scale: factor on each changed condition (1 is off); guidance_scales: by name of a changed condition, a
-    factor of its own in place of that one. strength: share of the path that is edited, 0..1.
+    guidance_scale: factor on each changed class (1 is off); a number is what was asked for. guidance_scales: by name of
+    a changed condition, a factor of its own instead. strength: share of the path that is edited, 0..1.
     rendering: ``residual`` keeps the patient's own voxels and adds the decoded change, ``full`` is the decoded volume.
     method: one of :data:`EDIT_METHODS`. ``flowedit`` needs no inversion; ``midpoint`` and ``fireflow`` carry the scan
     to noise and back; ``sdedit`` adds noise and removes it, and at strength 1 keeps nothing of the scan.
@@ -154,7 +154,8 @@ class GenerateRequest:
     """Draw new brains from noise under the given conditions.
 
     sampler: one of :data:`SAMPLERS`; the paper's is ``euler`` in 50 steps. guidance_interval: times from 0 (noise) to 1
-    (brain) in which guidance acts. zero_star: CFG-Zero* guidance.
+    (brain) in which guidance acts. zero_star: CFG-Zero* guidance. guide_numbers: amplify the age too, as the paper
+    does; without it guidance amplifies classes alone, and the age is the one that was asked for.
     """
 
     conditions: Conditions = field(default_factory=Conditions)
@@ -165,6 +166,7 @@ class GenerateRequest:
     sampler: str = "ab2"
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     zero_star: bool = False
+    guide_numbers: bool = False
 
 
 REQUESTS: dict[str, type] = {
@@ -206,7 +208,8 @@ class Reading:
 class Effect:
     """What one probe reads before and after an edit. asked: whether the edit was asked to change this variable.
 
-    drift: change of the value in ``unit``; of a classification the largest change of a class's probability, signed.
+    Of a classification, word is the class that was asked for, else the one that gained most, and ``chance_before`` and
+    ``chance_after`` are its probabilities. drift: change of the value in ``unit``, or of the probability of word.
     """
 
     task: str
@@ -215,6 +218,9 @@ class Effect:
     unit: str = ""
     asked: bool = False
     drift: float | None = None
+    word: str = ""
+    chance_before: float | None = None
+    chance_after: float | None = None
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,16 @@ def quality_text(reading: Reading) -> str:
 
 def quality_line(quality: dict[str, Any]) -> str:
     """The numbers of a probe and where they were measured: ``mae 4.2, r2 0.9 (held-out phantoms)``."""
-    numbers = ", ".join(
+    numbers = quality_numbers(quality)
+    return f"{numbers} ({quality['data']})" if quality.get("data") else numbers
+
+
+def quality_numbers(quality: dict[str, Any]) -> str:
+    """The numbers of a probe alone: ``mae 4.2, r2 0.9``."""
+    return ", ".join(
         f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in quality.items() if name != "data" and not isinstance(value, dict | list)
     )
-    return f"{numbers} ({quality['data']})" if quality.get("data") else numbers
 
 
 def familiar_text(reading: Reading) -> str:
@@ -49,9 +54,11 @@ def familiar_text(reading: Reading) -> str:
 
 
 def drift_text(effect: Effect) -> str:
-    """How far an edit moved a reading: a change in the variable's unit, or of a probability."""
+    """How far an edit moved a reading: a change in the variable's unit, or of the probability of a class."""
     if effect.drift is None:
         return ""
+    if effect.chance_before is not None and effect.chance_after is not None:
+        return f"{effect.word} {effect.chance_before:.3f} to {effect.chance_after:.3f} in probability"
     if isinstance(effect.before, str):
         return f"{effect.drift:+.3f} in probability"
     return f"{effect.drift:+.2f} {effect.unit}".strip()

@@ -51,7 +51,7 @@ def write_counterfactual(folder: OutputFolder, outcome: Counterfactual) -> None:
     _write_rendered(folder, outcome.rendered, "counterfactual", "The input edited.", None, {"Conditions": conditions})
     folder.json("effects.json", "effects", {
         "conditions": conditions, "effects": [dataclasses.asdict(effect) for effect in outcome.effects],
-        "drift": "change of the value; of classes the largest change of a probability, signed",
+        "drift": "change of the value, or of the probability of word: the class asked for, else the one that gained",
     })
 
 

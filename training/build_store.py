@@ -3,8 +3,9 @@
     python -m training.build_store --subjects 400 --visits 3 --seed 1 --templates DIR --out STORE --jobs 2
 
 T1 is made at every visit; the other contrasts (without ``--t1-only``) at the first visit of every second subject.
-``--disease`` keeps those of the population who have it, ``--modalities`` makes these at every visit instead: what a
-rare question needs, such as ``--subjects 700 --visits 1 --disease glioma --modalities FLAIR`` for IDH1.
+``--disease`` keeps those of the population who have it, ``--each-idh1`` as many with the mutation as without,
+``--modalities`` makes these at every visit instead: what a rare question needs, such as ``--subjects 3600 --visits 1
+--disease glioma --each-idh1 24 --modalities FLAIR`` for IDH1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -30,15 +32,29 @@ Task = tuple[Subject, int, tuple[str, ...]]
 
 def tasks(population: list[Subject], t1_only: bool = False, modalities: Sequence[str] = ()) -> list[Task]:
     """(subject, visit, modalities) of everything that is rendered. modalities: of every visit, where any are given."""
-    def chosen(subject: Subject, visit: int) -> tuple[str, ...]:
+    def wanted(subject: Subject, visit: int) -> tuple[str, ...]:
         every = visit == 0 and subject.index % 2 == 0 and not t1_only
         return tuple(modalities) or (MODALITIES if every else ("T1",))
 
     return [
-        (subject, visit, chosen(subject, visit))
+        (subject, visit, wanted(subject, visit))
         for subject in population
         for visit in range(len(subject.visits))
     ]
+
+
+def chosen(population: list[Subject], diseases: Sequence[str] = (), each_idh1: int | None = None) -> list[Subject]:
+    """Those who have one of these diseases; of each IDH1 status the first ``each_idh1``, if it is given."""
+    kept = [s for s in population if not diseases or s.disease in diseases]
+    if each_idh1 is None:
+        return kept
+    counts: Counter[str] = Counter()
+    few = []
+    for subject in kept:
+        if subject.idh1 is not None and counts[subject.idh1] < each_idh1:
+            counts[subject.idh1] += 1
+            few.append(subject)
+    return few
 
 
 def record(subject: Subject, visit: int, modality: str, truth: dict[str, float]) -> Record:
@@ -88,6 +104,7 @@ def main() -> None:
     parser.add_argument("--t1-only", action="store_true", help="no other contrast")
     parser.add_argument("--disease", nargs="+", choices=DISEASES, metavar="WORD",
                         help=f"only subjects of the population who have it: {', '.join(DISEASES)}")
+    parser.add_argument("--each-idh1", type=int, metavar="N", help="only the first N subjects of each IDH1 status")
     parser.add_argument("--modalities", nargs="+", choices=MODALITIES, default=[], metavar="NAME",
                         help="these contrasts at every visit of every subject")
     parser.add_argument("--jobs", type=int, default=2)
@@ -95,9 +112,9 @@ def main() -> None:
     options = parser.parse_args()
     anatomies = list(load_anatomies(options.templates))
     population = make_population(options.subjects, options.visits, options.seed, anatomies)
-    kept = [s for s in population if not options.disease or s.disease in options.disease]
+    kept = chosen(population, options.disease or (), options.each_idh1)
     if not kept:
-        parser.error(f"none of the {options.subjects} subjects has {' or '.join(options.disease)}")
+        parser.error(f"none of the {options.subjects} subjects is {' or '.join(options.disease or ['known by IDH1'])}")
     store = build(tasks(kept, options.t1_only, options.modalities), options.templates, options.out, options.jobs)
     print(f"{len(store)} volumes in {options.out}")
 

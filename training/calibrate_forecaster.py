@@ -1,19 +1,25 @@
 """Calibrate a forecaster on validation subjects: the gain of its change and the width of its intervals.
 
-    python -m training.calibrate_forecaster --forecaster F --probes P --latents SET --out RUN
+    python -m training.calibrate_forecaster --forecaster F --probes P --latents SET --first 40 --out RUN
 
-SET holds subjects that the forecaster was not trained on. For each pair of visits the ensemble is drawn and read by the
-probes. The gain is the least-squares factor from the forecast's change to the real follow-up's, both read by the
-ventricle probe. A task's spread is the conformal factor that makes the 5-95 % interval of the ensemble hold the true
-value of the follow-up in at least 90 % of pairs. What is reported as calibrated was fitted on the other half of the
-subjects; what is kept was fitted on all.
+Of SET the side ``val`` of its split is used; without a split, as of phantoms, SET must hold subjects that the
+forecaster was not trained on. ``--first`` leaves all but the first so many of them for tests, and what they say raw and
+calibrated is reported too. The calibration names its subjects, and :mod:`training.evaluate` leaves these out of its
+table of forecasts.
+
+For each pair of visits the ensemble is drawn and read by the probes. The gain is the least-squares factor from the
+forecast's change to the real follow-up's, both read by the ventricle probe. A task's spread is the conformal factor
+that makes the 5-95 % interval of the ensemble hold the true value of the follow-up in at least 90 % of pairs. What is
+reported as calibrated was fitted on the other half of the subjects to fit on; what is kept was fitted on all of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +34,11 @@ from braing3n_core.models.dit import DiT, DiTConfig
 from braing3n_core.probes import LinearProbe, ProbePanel
 
 from .conditions import conditions_of
-from .fit_probes import REGRESSIONS
+from .fit_probes import REGRESSIONS, total
 from .latents import LatentSet
-from .loop import pick_device
-from .stage import load_model
+from .loop import TrainingError, pick_device
+from .stage import command, load_model
+from .store import Record
 from .train_forecaster import Pairs, visit_pairs
 
 LEVEL = 0.9
@@ -89,7 +96,10 @@ def coverage(samples: np.ndarray, truth: np.ndarray, factor: float = 1.0, level:
 
 
 def calibrate(reads: dict[str, Reads], groups: np.ndarray) -> Calibration:
-    """Fitted on all pairs; ``fitted`` reports raw numbers and those of a fit on the other half of the subjects."""
+    """Fitted on all pairs; ``fitted`` reports raw numbers and those of a fit on the other half of the subjects.
+
+    groups: the subject of each pair.
+    """
     gain = fit_gain(reads[ANCHOR])
     spread = {task: fit_spread(r.with_gain(gain), r.truth) for task, r in reads.items()}
     names = np.unique(groups)
@@ -107,6 +117,51 @@ def calibrate(reads: dict[str, Reads], groups: np.ndarray) -> Calibration:
             fit_gain(reads[ANCHOR].rows(fit)) / fit_gain(reads[ANCHOR].rows(test)) for fit, test in halves
         ]))
     return Calibration(gain, spread, report)
+
+
+def reported_on(calibration: Calibration, reads: dict[str, Reads], groups: np.ndarray) -> Calibration:
+    """The same calibration with what it says of pairs that it was not fitted on, raw and calibrated."""
+    gain = calibration.gain
+    test = {
+        "pairs": len(groups), "subjects": len(np.unique(groups)),
+        "slope_raw": 1 / fit_gain(reads[ANCHOR]), "slope_calibrated": gain / fit_gain(reads[ANCHOR]),
+        "coverage_raw": {task: coverage(r.samples, r.truth) for task, r in reads.items()},
+        "coverage_calibrated": {
+            task: coverage(r.with_gain(gain), r.truth, calibration.spread[task]) for task, r in reads.items()
+        },
+    }
+    return replace(calibration, fitted={**calibration.fitted, "test": test})
+
+
+def subject_keys(records: Sequence[Record]) -> dict[str, str]:
+    """By subject of these records: a short name that is the same wherever the subject's scans lie.
+
+    Names alone are not enough: the first subject of every cohort of phantoms is called the same.
+    """
+    about: dict[str, set[tuple[str, ...]]] = {}
+    for r in records:
+        visit = tuple(str(r.get(name)) for name in ("visit", "age_years", "sex", "disease", "site"))
+        about.setdefault(str(r["subject"]), set()).add(visit)
+    return {
+        subject: hashlib.sha256(json.dumps([subject.rpartition(":")[2], sorted(visits)]).encode()).hexdigest()[:12]
+        for subject, visits in about.items()
+    }
+
+
+def split_subjects(groups: np.ndarray, first: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of the first so many subjects, to fit on, and those of the others, to test on; all and none without a
+    number. Raises TrainingError when that leaves fewer than two subjects to fit on, or none to test on.
+    """
+    names = np.unique(groups)
+    if first is None:
+        return np.arange(len(groups)), np.arange(0)
+    if not 2 <= first < len(names):
+        raise TrainingError(
+            "calibrate.subjects", f"--first {first} does not divide {len(names)} subjects with two visits.",
+            f"Give a number from 2 to {len(names) - 1}; the others are for tests.",
+        )
+    fit = np.isin(groups, names[:first])
+    return np.flatnonzero(fit), np.flatnonzero(~fit)
 
 
 def _crossed(reads: dict[str, Reads], task: str, fit: np.ndarray, test: np.ndarray) -> float:
@@ -152,23 +207,41 @@ def collect(model: DiT, data: LatentSet, panel: ProbePanel, options: ForecastOpt
     pairs = visit_pairs(data.records)
     chosen = torch.linspace(0, len(pairs.baseline) - 1, min(limit, len(pairs.baseline))).long()
     pairs = Pairs(pairs.baseline[chosen], pairs.follow_up[chosen], pairs.horizon_years[chosen])
-    have = {probe.task for probe in panel.probes}
-    tasks = [(task, paths) for task, paths, _ in REGRESSIONS if task in have]
-    samples = read_forecasts(model, data, pairs, [panel.probe(task) for task, _ in tasks], options)
+    truths = _truths(panel, [data.records[i] for i in pairs.follow_up.tolist()])
+    samples = read_forecasts(model, data, pairs, [panel.probe(task) for task in truths], options)
     ends = [data.latents[index].flatten(1).numpy() for index in (pairs.baseline, pairs.follow_up)]
     reads = {}
-    for (task, paths), ensemble in zip(tasks, samples, strict=True):
+    for (task, truth), ensemble in zip(truths.items(), samples, strict=True):
         before, after = (panel.probe(task).scores(end)[:, 0] for end in ends)
-        truth = np.array([sum(_follow(data.records[i], path) for path in paths) for i in pairs.follow_up.tolist()])
         reads[task] = Reads(before, after, truth, ensemble)
     return reads, np.array([data.records[i]["subject"] for i in pairs.baseline.tolist()])
 
 
-def _follow(record: dict[str, Any], path: str) -> float:
-    value: Any = record
-    for key in path.split("."):
-        value = value[key]
-    return float(value)
+def _truths(panel: ProbePanel, follow_ups: Sequence[Record]) -> dict[str, np.ndarray]:
+    """By task that the panel reads and whose truth every follow-up has: the truths (n,). Raises TrainingError."""
+    have = {probe.task for probe in panel.probes}
+    known = {task: [total(r, paths) for r in follow_ups] for task, paths, _ in REGRESSIONS if task in have}
+    truths = {task: np.array(values) for task, values in known.items() if values and None not in values}
+    if ANCHOR not in truths:
+        raise TrainingError(
+            "calibrate.anchor", f"No pair of visits with the {ANCHOR} of the follow-up, or no probe of it.",
+            "Its change sets the gain: give visits and probes that have it, such as those of phantoms.",
+        )
+    return truths
+
+
+def validation(data: LatentSet) -> LatentSet:
+    """The side ``val`` of the split, or all of a set without one, as of phantoms. Raises TrainingError when empty."""
+    sides = [record.get("split") for record in data.records]
+    if not any(sides):
+        return data
+    rows = [i for i, side in enumerate(sides) if side == "val"]
+    if not rows:
+        raise TrainingError(
+            "calibrate.no_validation", f"None of the {len(sides)} volumes is on the side val of the split.",
+            "Cache the latents of a store with validation volumes.",
+        )
+    return LatentSet(data.latents[rows], [data.records[i] for i in rows], data.tokenizer)
 
 
 def recalibrated(old: Checkpoint, calibration: Calibration, out: Path) -> Checkpoint:
@@ -186,6 +259,7 @@ def main() -> None:
     for name in ("forecaster", "probes", "out"):
         parser.add_argument(f"--{name}", required=True, type=Path)
     parser.add_argument("--latents", required=True, type=Path, nargs="+")
+    parser.add_argument("--first", type=int, metavar="N", help="fit on the first N subjects, test on the others")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=200, help="at most so many pairs of visits")
     parser.add_argument("--device", default="auto")
@@ -193,13 +267,24 @@ def main() -> None:
     model, checkpoint = load_model(options.forecaster, "forecaster", DiTConfig, DiT, pick_device(options.device))
     probes = load_checkpoint(options.probes, "probes")
     panel = ProbePanel.from_arrays(probes.config, probes.tensors(dtype=None))
-    reads, groups = collect(
-        model, LatentSet.open(options.latents), panel, ForecastOptions(samples=options.samples), options.pairs
-    )
-    calibration = calibrate(reads, groups)
-    print(calibration.to_dict())
+    tokenizer = checkpoint.parents["tokenizer"]
+    if probes.parents["tokenizer"] != tokenizer:
+        raise TrainingError(
+            "calibrate.other_tokenizer", f"The forecaster learnt the latents of tokenizer {tokenizer}, the probes "
+            f"those of {probes.parents['tokenizer']}.", "Give parts of one set.",
+        )
+    data = validation(LatentSet.open(options.latents, tokenizer))
+    reads, groups = collect(model, data, panel, ForecastOptions(samples=options.samples), options.pairs)
+    fit, test = split_subjects(groups, options.first)
+    calibration = calibrate({task: r.rows(fit) for task, r in reads.items()}, groups[fit])
+    if len(test):
+        calibration = reported_on(calibration, {task: r.rows(test) for task, r in reads.items()}, groups[test])
+    keys = subject_keys(data.records)
+    named = {**calibration.fitted, "names": sorted(keys[str(subject)] for subject in np.unique(groups[fit]))}
+    calibration = replace(calibration, fitted=named)
+    print(json.dumps(calibration.to_dict(), indent=1))
     recalibrated(checkpoint, calibration, options.out)
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,16 +37,23 @@ def conditions_of(records: Sequence[Record], spec: ConditionSpec, **extra: Seque
         ) from error
 
 
+@dataclass(frozen=True)
+class Reliability:
+    """How well halves of the subjects must agree on an effect. subjects: whose each row is. least: 0..1."""
+
+    subjects: Sequence[str]
+    least: float
+
+
 @torch.no_grad()
 def fit_prior(
     prior: GaussianPrior, conditions: ConditionBatch, target: Tensor, *, context: Tensor | None = None,
-    weight: Tensor | None = None, rank: int = 0,
+    weight: Tensor | None = None, reliability: Reliability | None = None,
 ) -> None:
     """Weighted ridge regression of the target (n,N,C) on the conditions (and the baseline's components).
 
-    weight (n,): importance of each row. The residual's standard deviation becomes sigma. rank: directions of the target
-    that the conditions may move it in, the strongest ones (reduced-rank regression); 0 keeps all. With few rows most of
-    the others are noise.
+    The residual's standard deviation becomes sigma. weight (n,): importance of each row. With ``reliability`` the
+    effects that are not reliable are left out.
     """
     row, known = prior.features.rows(conditions)
     prior.features.averages.copy_((row * known).sum(0) / known.sum(0).clamp(min=1))
@@ -54,17 +62,41 @@ def fit_prior(
     design = prior.design(conditions, context).double()
     w = torch.ones(len(design), dtype=torch.float64) if weight is None else weight.double()
     y = target.flatten(1)
-    penalty = RIDGE * torch.eye(design.shape[1], dtype=torch.float64)
-    weighted = design * w[:, None]
-    gram = weighted.T @ design + penalty
-    solution = torch.linalg.solve(gram, (weighted.T.float() @ y).double())
-    if rank:
-        kept = torch.linalg.svd(torch.linalg.cholesky(gram).T @ solution, full_matrices=False).Vh[:rank]
-        solution = solution @ kept.T @ kept
+    solution = ridge(design, y, w)
+    if reliability is not None:
+        solution = reliable_part(solution, design, y, w, reliability)
     prior.weight.copy_(solution.float())
     residual = y - (design.float() @ prior.weight)
     variance = (residual.square() * w.float()[:, None]).sum(0) / w.sum().float()
     prior.sigma.copy_(variance.sqrt().clamp(min=1e-2).reshape(prior.sigma.shape))
+
+
+def ridge(design: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Coefficients (F,P) of the weighted ridge regression of y (n,P) float32 on the design (n,F) float64."""
+    return torch.linalg.solve(_gram(design, weight), ((design * weight[:, None]).T.float() @ y).double())
+
+
+def _gram(design: Tensor, weight: Tensor) -> Tensor:
+    return (design * weight[:, None]).T @ design + RIDGE * torch.eye(design.shape[1], dtype=torch.float64)
+
+
+def reliable_part(
+    solution: Tensor, design: Tensor, y: Tensor, weight: Tensor, reliability: Reliability
+) -> Tensor:
+    """Coefficients (F,P) without the effects whose split-half reliability is below the least.
+
+    The effect of a column is what it adds to those before it (Gram and Schmidt), so leaving out the last ones is the
+    regression on the first. Between halves of the subjects a true effect agrees and noise does not: with S the product
+    of their two estimates and N a quarter of the square of their difference, the whole's reliability is S / (S + N)
+    (Spearman and Brown). With few subjects an effect that is not there costs more than one left out.
+    """
+    to_effects = torch.linalg.cholesky(_gram(design, weight)).T
+    order = {subject: i for i, subject in enumerate(sorted(set(reliability.subjects)))}
+    odd = torch.tensor([order[subject] % 2 == 1 for subject in reliability.subjects])
+    a, b = (to_effects @ ridge(design[half], y[half], weight[half]) for half in (odd, ~odd))
+    signal, noise = (a * b).sum(1), (a - b).square().sum(1) / 4
+    kept = (signal > reliability.least * (signal + noise)).double()
+    return torch.linalg.solve_triangular(to_effects, (to_effects @ solution) * kept[:, None], upper=True)
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from braing3n_core.checkpoint import CheckpointSpec, load_checkpoint, save_check
 from braing3n_core.errors import RequestError
 from braing3n_core.probes import LinearProbe, ProbePanel
 
+from .card import card
 from .fit_linear import (
     FOLDS,
     Design,
@@ -31,11 +32,8 @@ from .fit_linear import (
 )
 from .latents import LatentSet
 from .relevance import channel_scales
-from .stage import CARD, add_latents, command
+from .stage import add_latents, command
 from .store import Record
-
-DATA = "digital phantoms, out of fold, grouped by subject"
-
 
 REGRESSIONS = (
     ("age", ("age_years",), "years"), ("ventricle_volume", ("truth.ventricles_ml",), "ml"),
@@ -54,7 +52,7 @@ def fit_panel(data: LatentSet, tell: Callable[[str], None] = lambda sentence: No
     t1 = data.where(modality="T1")
     probes: list[LinearProbe] = []
     for task, paths, unit in REGRESSIONS:
-        rows, y = labelled(t1, [_total(r, paths) for r in records])
+        rows, y = labelled(t1, [total(r, paths) for r in records])
         if why := _too_little(y, subjects[rows]):
             tell(f"no probe of {task}: {why}")
             continue
@@ -122,7 +120,7 @@ def fit_by_channel(
     return fit(Design.of(latents.reshape(len(latents), -1) * factors), y, groups).rescaled(factors)
 
 
-def _total(record: Record, paths: Sequence[str]) -> float | None:
+def total(record: Record, paths: Sequence[str]) -> float | None:
     """The sum of a record's numbers at these dotted paths; None when one is not known."""
     parts = [_follow(record, path) for path in paths]
     return None if None in parts else float(sum(parts))
@@ -141,12 +139,13 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     options = add_latents(parser).parse_args()
     parent = load_checkpoint(options.tokenizer, "tokenizer")
-    panel = fit_panel(LatentSet.open(options.latents, parent.id).for_training(), print)
+    data = LatentSet.open(options.latents, parent.id).for_training()
+    panel = fit_panel(data, print)
     for probe in panel.probes:
         print(probe.task, probe.quality)
     config, arrays = panel.save_arrays()
     spec = CheckpointSpec(
-        kind="probes", config=config, tensors=arrays, card=CARD.format(title="The linear probes"), dtype="keep",
+        kind="probes", config=config, tensors=arrays, card=card("The linear probes", data.records), dtype="keep",
         parents={"tokenizer": parent.id}, metrics={p.task: p.quality for p in panel.probes},
     )
     save_checkpoint(options.out / "probes", spec, overwrite=True)

@@ -195,9 +195,9 @@ class _Loop:
         )
 
     def _done(self) -> float:
-        """Share of the run that is done: steps or minutes, whichever is further."""
+        """Share of the run that is done: steps or minutes, whichever is further. A run of no steps is done at once."""
         budget = self.state.seconds / (60 * self.config.minutes) if self.config.minutes else 0.0
-        return max(self.state.step / max(self.run.steps, 1), budget)
+        return max(self.state.step / self.run.steps if self.run.steps else 1.0, budget)
 
     def _tell(self, loss: float, norm: float, rate: float) -> None:
         step, seconds = self.state.step, self.state.seconds

@@ -21,7 +21,7 @@ from braing3n_core.generation.forecast import change_scale
 from braing3n_core.models.conditions import ConditionBatch
 from braing3n_core.models.dit import DiT, DiTConfig
 
-from .conditions import conditions_of, fit_prior
+from .conditions import Reliability, conditions_of, fit_prior
 from .draws import Draws, draws_of_pairs
 from .latents import LatentSet
 from .loop import Batch, TrainingError, train
@@ -61,13 +61,14 @@ def visit_pairs(records: list[Record], modality: str = "T1") -> Pairs:
 class ForecasterTraining:
     """preset: ``change`` (a flow of the change, ADR 9) or ``bridge`` (the paper's path from baseline to follow-up).
 
-    bridge_sigma and bridge_envelope: the bridge's training noise. prior_rank: of the Gaussian's mean (``fit_prior``).
+    bridge_sigma and bridge_envelope: the bridge's training noise. reliability: least one of an effect in the Gaussian's
+    mean, 0 keeps all (``fit_prior``).
     """
 
     preset: str = "change"
     bridge_sigma: float = 0.1
     bridge_envelope: str = "parabolic"
-    prior_rank: int = 0
+    reliability: float = 0.0
 
 
 class BridgeMatching(nn.Module):
@@ -124,6 +125,10 @@ class Visits:
         latents, pairs = self.data.latents, self.pairs
         return (latents[pairs.follow_up[rows]] - latents[pairs.baseline[rows]]) / scale[rows, None, None]
 
+    def subjects(self) -> list[str]:
+        """Whose pair each is."""
+        return [str(self.data.records[i]["subject"]) for i in self.pairs.baseline.tolist()]
+
     def _rows(self, chosen: Tensor, generator: torch.Generator) -> ConditionBatch:
         rows = self.conditions.rows(chosen.to(self.device))
         return rows.drop(self.dropout, generator).rows(share())
@@ -160,7 +165,8 @@ def objective_of(config: DiTConfig, extra: ForecasterTraining, visits: Visits) -
         scale = change_scales(visits.pairs)
         fit_prior(
             model.prior, visits.conditions.to("cpu"), visits.change(torch.arange(len(scale)), scale),
-            context=visits.data.latents[visits.pairs.baseline], weight=scale.square(), rank=extra.prior_rank,
+            context=visits.data.latents[visits.pairs.baseline], weight=scale.square(),
+            reliability=Reliability(visits.subjects(), extra.reliability) if extra.reliability else None,
         )
     return ChangeMatching(model)
 
@@ -205,9 +211,8 @@ def main() -> None:
     run = settings.run(len(pairs.horizon_years), (config, extra), {"tokenizer": parent.id})
     best = train(objective, visits.draw_bridge if extra.preset == "bridge" else visits.draw_change, run)
     metrics = {"pairs": len(pairs.horizon_years), "preset": extra.preset}
-    save_stage(
-        options.out, "forecaster", best.network, {"tokenizer": parent.id}, metrics
-    )
+    seen = [data.records[i] for i in sorted({*pairs.baseline.tolist(), *pairs.follow_up.tolist()})]
+    save_stage(options.out, "forecaster", best.network, {"tokenizer": parent.id}, metrics, seen)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,8 @@ def main() -> None:
     if targets is not None:
         restore_detail(best, tokens, targets)
     if rank() == 0:
-        finish(best, parent.id, tokens, store, options.out)
+        standardise(best, tokens)
+        save_tokenizer(best, parent.id, tokens, store, options.out)
 
 
 def _objective(
@@ -153,11 +154,10 @@ def _objective(
     return PatchError(model), targets
 
 
-def finish(tokenizer: Tokenizer, encoder_id: str, tokens: np.ndarray, store: Store, out: Path) -> None:
-    """Standardise the latents, write the checkpoint and the latent set."""
-    standardise(tokenizer, tokens)
+def save_tokenizer(tokenizer: Tokenizer, encoder_id: str, tokens: np.ndarray, store: Store, out: Path) -> None:
+    """Write the checkpoint and the latent set of the store."""
     saved = save_stage(
-        out, "tokenizer", tokenizer, {"encoder": encoder_id}, {"volumes": len(store)},
+        out, "tokenizer", tokenizer, {"encoder": encoder_id}, {"volumes": len(store)}, store.records,
         keep_float32=("latent_mean", "latent_std"),
     )
     LatentSet(project(tokens, tokenizer), store.records, saved.id if saved else None).save(out)

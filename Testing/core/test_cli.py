@@ -14,9 +14,9 @@ import pytest
 
 from braing3n_core.cli import main, parse_conditions
 from braing3n_core.cli_parser import build_parser
-from braing3n_core.console import JsonLines, PlainLines, progress_sink
+from braing3n_core.console import JsonLines, PlainLines, progress_sink, show_result
 from braing3n_core.errors import RequestError
-from braing3n_core.schema import REQUESTS, Conditions, Result, result_from_dict
+from braing3n_core.schema import REQUESTS, Conditions, Reading, Result, result_from_dict
 
 VERBS = (*REQUESTS, "capabilities", "demo", "run")
 
@@ -33,7 +33,7 @@ def test_generate_writes_its_files_and_says_so(
     shown = capsys.readouterr()
     assert code == 0
     assert (tmp_path / "out" / "sub-synthetic01_space-SRI24_desc-generated_T1w.nii.gz").is_file()
-    assert "SYNTHETIC" in shown.out
+    assert "SYNTHETIC" in shown.out and "Random weights for tests, not for clinical use" in shown.out
     assert "[100%]" in shown.err
 
 
@@ -139,10 +139,23 @@ def test_conditions_are_read_as_name_and_value() -> None:
     assert parse_conditions(["age_years=71.5"]).age_years == 71.5
     with pytest.raises(RequestError) as caught:
         parse_conditions(["desease=AD"])
-    assert "disease" in caught.value.hint
+    assert "Did you mean 'disease'" in caught.value.hint
+    with pytest.raises(RequestError) as caught:
+        parse_conditions(["disease"])
+    assert "Did you mean" not in caught.value.hint and "NAME=VALUE" in caught.value.hint
     for wrong in ("AD", "age=old", "=AD"):
         with pytest.raises(RequestError):
             parse_conditions([wrong])
+
+
+def test_readings_come_with_where_their_quality_was_measured_and_what_the_checkpoint_is() -> None:
+    quality = {"mae": 4.2, "n": 30, "data": "out-of-fold, grouped by subject"}
+    readings = tuple(Reading(task, 61.0, interval=(50.0, 72.0), quality=quality) for task in ("age", "brain_volume"))
+    stream, checkpoint = io.StringIO(), {"name": "small", "card": "On phantoms."}
+    show_result(Result("probe", (), readings, provenance={"checkpoint": checkpoint}), stream)
+    shown = stream.getvalue()
+    assert shown.count("out-of-fold") == 1 and "mae 4.2" in shown
+    assert shown.splitlines()[-1] == "checkpoint small: On phantoms."
 
 
 def test_a_log_gets_one_line_per_step_or_tenth() -> None:

@@ -109,6 +109,28 @@ def test_the_command_line_reads_conditions_from_a_table_and_shows_how_far_it_is(
     assert participants(tmp_path / "out")[0]["disease"] == "HC"
 
 
+@pytest.mark.parametrize("words", [("--shard", "2/4"), ("--participants", "p.tsv"), ("--reference", "latents.npy")])
+def test_what_only_a_cohort_knows_is_refused_without_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, str]
+) -> None:
+    assert main(["generate", *words, "-o", str(tmp_path / "out")]) == 1
+    assert f"{words[0]} is for a cohort, and --bids is not given" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"participant_id\tdisease\nM\xfcller\tAD\n", "not UTF-8"),
+    (b"participant_id\tDesease\nsub-1\tAD\n", "none of the columns"), (b"age\tsex\n", "no rows"),
+])  # fmt: skip
+def test_a_table_without_conditions_is_refused_and_not_taken_for_brains_of_any_kind(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    table = tmp_path / "people.tsv"
+    table.write_bytes(content)
+    with pytest.raises(RequestError, match=said):
+        read_rows(table)
+
+
 def test_a_shard_that_does_not_exist_and_an_empty_cohort_are_refused() -> None:
     with pytest.raises(RequestError, match="no shard 3 of 2"):
         CohortPlan(BASE, ROWS, (3, 2))

@@ -1,9 +1,10 @@
-"""The conditions of an edit: which are changed, and how strongly each acts."""
+"""The conditions of an edit: which are changed, how strongly each acts, and what it did to each reading."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,21 @@ from torch import Tensor
 
 from braing3n_core.checking import check_request
 from braing3n_core.cli import main
-from braing3n_core.conditioning import contrasts
+from braing3n_core.conditioning import contrasts, effects
 from braing3n_core.engine import Engine
 from braing3n_core.errors import RequestError
 from braing3n_core.generation.counterfactual import Edit, EditOptions, counterfactual
 from braing3n_core.generation.guidance import Contrast, Guidance
-from braing3n_core.schema import Conditions, CounterfactualRequest, request_from_dict, request_to_dict
+from braing3n_core.schema import (
+    Conditions,
+    CounterfactualRequest,
+    Effect,
+    Reading,
+    request_from_dict,
+    request_to_dict,
+)
 from braing3n_core.volume import Volume
+from braing3n_core.wording import drift_text
 
 SOURCE = Conditions("HC", "F", 60.0, "T1")
 TARGET = SOURCE.replace(disease="AD", sex="M", age_years=80.0)
@@ -40,24 +49,29 @@ def axes(conditions: Conditions) -> Tensor:
     return torch.tensor([[[float(conditions.disease == "AD"), float(conditions.sex == "M"), conditions.age_years]]])
 
 
+def away(scales: dict[str, float], common: float) -> list[tuple[Conditions, float]]:
+    found = contrasts(asdict(SOURCE), asdict(TARGET), scales, common, ["age_years"])
+    return [(Conditions(**row), scale) for row, scale in found]
+
+
 def moved(scales: dict[str, float], common: float) -> list[float]:
-    factors = contrasts(SOURCE, TARGET, scales, common)
-    edit = Edit(axes(SOURCE), axes(TARGET), [Contrast(axes(c), Guidance(scale)) for c, scale in factors])
+    edit = Edit(axes(SOURCE), axes(TARGET), [Contrast(axes(c), Guidance(scale)) for c, scale in away(scales, common)])
     z = torch.zeros(1, 2, 3)
     return counterfactual(velocity, z, edit, EditOptions(num_steps=3))[0, 0].tolist()
 
 
-def test_each_changed_condition_moves_the_scan_by_its_own_factor_and_the_others_by_the_common_one() -> None:
-    assert moved({}, 1.5) == pytest.approx([1.5, 1.5, 30.0])
-    assert moved({"disease": 3.0, "sex": 0.5}, 1.5) == pytest.approx([3.0, 0.5, 30.0])
-    assert moved({"age_years": 1.0, "sex": 0.0}, 2.0) == pytest.approx([2.0, 0.0, 20.0])
+def test_each_changed_class_moves_the_scan_by_its_own_factor_or_the_common_one_and_an_age_by_what_was_asked() -> None:
+    assert moved({}, 1.5) == pytest.approx([1.5, 1.5, 20.0])
+    assert moved({"disease": 3.0, "sex": 0.5}, 1.5) == pytest.approx([3.0, 0.5, 20.0])
+    assert moved({"age_years": 1.5, "sex": 0.0}, 2.0) == pytest.approx([2.0, 0.0, 30.0])
 
 
 def test_conditions_of_one_factor_are_put_back_together_and_what_is_not_changed_is_no_contrast() -> None:
-    assert contrasts(SOURCE, TARGET, {}, 2.0) == [(SOURCE, 2.0)]
-    assert contrasts(SOURCE, TARGET, {"sex": 2.0, "modality": 9.0}, 2.0) == [(SOURCE, 2.0)]
-    apart = contrasts(SOURCE, TARGET, {"sex": 4.0}, 2.0)
-    assert apart == [(TARGET.replace(disease="HC", age_years=60.0), 2.0), (TARGET.replace(sex="F"), 4.0)]
+    both = TARGET.replace(disease="HC", sex="F")
+    assert away({}, 2.0) == away({"sex": 2.0, "modality": 9.0}, 2.0) == [(both, 2.0)]
+    assert away({"age_years": 2.0}, 2.0) == [(SOURCE, 2.0)]
+    assert away({"sex": 4.0}, 2.0) == [(TARGET.replace(disease="HC"), 2.0), (TARGET.replace(sex="F"), 4.0)]
+    assert away({}, 1.0) == []
 
 
 @pytest.mark.parametrize("scales", [{"sex": 2.0}, {"diseas": 2.0}, {"disease": 11.0}, {"disease": float("nan")},
@@ -109,3 +123,41 @@ def test_the_command_line_takes_a_common_factor_and_those_of_conditions(
         with pytest.raises(SystemExit) as caught:
             main([*start, "--guidance", wrong])
         assert caught.value.code == 2
+
+
+def read(task: str, **shares: float) -> Reading:
+    return Reading(task, max(shares, key=lambda name: shares[name]), probabilities=shares)
+
+
+BEFORE = (read("sex", F=0.75, M=0.25), read("disease", HC=0.875, MCI=0.125, AD=0.0), Reading("age", 61.0, "years"))
+AFTER = (read("sex", F=0.5, M=0.5), read("disease", HC=0.0, MCI=0.25, AD=0.75), Reading("age", 62.5, "years"))
+
+
+def found(asked: dict[str, object]) -> dict[str, Effect]:
+    return {effect.task: effect for effect in effects(BEFORE, AFTER, asked)}
+
+
+def test_an_effect_tells_the_probability_of_what_was_asked_for_before_and_after() -> None:
+    ill = found({"disease": "AD"})["disease"]
+    assert (ill.before, ill.after, ill.word) == ("HC", "AD", "AD")
+    assert (ill.chance_before, ill.chance_after, ill.drift) == (0.0, 0.75, 0.75)
+    assert drift_text(ill) == "AD 0.000 to 0.750 in probability"
+
+
+def test_an_edit_that_missed_its_target_still_tells_of_the_target() -> None:
+    assert found({"disease": "MCI"})["disease"].drift == 0.125
+
+
+def test_what_was_not_asked_for_tells_of_the_class_that_gained_most() -> None:
+    sex = found({"disease": "AD"})["sex"]
+    assert (sex.asked, sex.word, sex.drift) == (False, "M", 0.25)
+
+
+def test_what_was_asked_for_comes_first() -> None:
+    assert [effect.task for effect in effects(BEFORE, AFTER, {"age_years": 63.0})] == ["age", "sex", "disease"]
+    assert found({"age_years": 63.0})["age"].drift == 1.5
+
+
+def test_without_probabilities_there_is_no_drift_of_a_class() -> None:
+    bare = Reading("sex", "F")
+    assert effects([bare], [bare], {})[0].drift is None

@@ -14,7 +14,7 @@ import pytest
 from braing3n_core.atlas import ATLAS_AFFINE
 from braing3n_core.checkpoint import default_checkpoint
 from braing3n_core.engine import Engine
-from braing3n_core.errors import BrainG3NError, Cancelled, CheckpointError, RequestError
+from braing3n_core.errors import BrainG3NError, Cancelled, RequestError
 from braing3n_core.outcomes import Encoded
 from braing3n_core.preprocess.pipeline import Preprocessed
 from braing3n_core.preprocess.record import as_matrix
@@ -35,8 +35,6 @@ from braing3n_core.schema import (
     result_from_dict,
 )
 from braing3n_core.volume import Volume
-
-from .tiny_checkpoint import make_tiny_checkpoint
 
 AD = Conditions(disease="AD")
 KNOWN = Conditions(disease="HC", sex="F", age_years=60.0)
@@ -272,18 +270,6 @@ def test_a_cancelled_run_leaves_no_file(engine: Engine, registered_scan: Path, t
     assert not out.exists()
 
 
-def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path, registered_scan: Path) -> None:
-    checkpoint = make_tiny_checkpoint(tmp_path / "mixed")
-    config = checkpoint / "dit" / "config.json"
-    stranger = make_tiny_checkpoint(tmp_path / "other", seed=2)
-    (stranger / "dit").rename(tmp_path / "stranger")
-    (checkpoint / "dit").rename(tmp_path / "own")
-    (tmp_path / "stranger").rename(config.parent)
-    with pytest.raises(CheckpointError) as caught:
-        Engine(checkpoint).run(counterfactual(registered_scan), tmp_path / "out")
-    assert caught.value.code == "checkpoint.parent"
-
-
 def test_a_change_arrives_in_the_scanners_own_space_times_the_bias_field(engine: Engine, encoded: Encoded) -> None:
     tilted = _tilted(encoded.preprocessed)
     scan = dataclasses.replace(encoded, preprocessed=tilted)
@@ -324,33 +310,6 @@ def _tilted(preprocessed: Preprocessed) -> Preprocessed:
     return dataclasses.replace(
         preprocessed, native=native, native_mask=inside, bias=native.with_array(bias), record=record
     )
-
-
-def test_capabilities_tell_what_a_form_needs_and_load_no_weights(tiny_checkpoint: Path) -> None:
-    engine = Engine(tiny_checkpoint)
-    facts = json.loads(json.dumps(engine.capabilities()))
-    assert facts["vocabularies"]["dit"]["disease"] == ["HC", "MCI", "AD", "GBM"]
-    assert facts["vocabularies"]["forecaster"]["horizon_years"] is None
-    assert facts["verbs"]["forecast"]["available"] and facts["device"]["why"]
-    assert {p["task"] for p in facts["probes"]} >= {"age", "sex", "disease", "modality"}
-    assert facts["brain_backends"]["template"]["why"] and facts["checkpoint"]["licence"] == "Apache-2.0"
-    assert not {"encoder", "tokenizer", "dit", "forecaster"} & set(vars(engine.parts))
-
-
-def test_a_checkpoint_without_a_part_says_which_verb_it_lacks(tmp_path: Path) -> None:
-    checkpoint = make_tiny_checkpoint(tmp_path / "part")
-    (checkpoint / "forecaster").rename(tmp_path / "away")
-    engine = Engine(checkpoint)
-    assert not engine.capabilities()["verbs"]["forecast"]["available"]
-    with pytest.raises(CheckpointError) as caught:
-        engine.run(ForecastRequest("scan.nii.gz"), tmp_path / "out")
-    assert caught.value.code == "checkpoint.part"
-
-
-@pytest.mark.parametrize(("device", "precision"), [("gpu", "auto"), ("cpu", "float8")])
-def test_an_unknown_device_or_precision_is_refused_at_once(device: str, precision: str) -> None:
-    with pytest.raises(RequestError):
-        Engine(device=device, precision=precision)
 
 
 def test_bfloat16_reads_what_float32_reads(tiny_checkpoint: Path, encoded: Encoded) -> None:

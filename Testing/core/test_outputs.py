@@ -71,6 +71,23 @@ def test_a_failed_run_leaves_no_folder_that_it_made(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_a_failed_run_leaves_what_another_run_wrote_meanwhile_into_the_folder_that_it_made(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), staging(tmp_path / "new") as folder:
+        (folder / "mine.txt").write_text("half")
+        with staging(tmp_path / "new") as other:
+            (other / "theirs.txt").write_text("whole")
+        raise RuntimeError
+    assert [(p.name, p.read_text()) for p in (tmp_path / "new").iterdir()] == [("theirs.txt", "whole")]
+
+
+def test_a_run_whose_files_cannot_all_be_moved_leaves_none(tmp_path: Path) -> None:
+    with pytest.raises(OSError), staging(tmp_path / "new") as folder:
+        (tmp_path / "new" / "b.txt" / "in the way").mkdir(parents=True)
+        for name in ("a.txt", "b.txt"):
+            (folder / name).write_text(name)
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["b.txt"]
+
+
 def test_an_image_lies_beside_a_sidecar_that_says_what_it_is(tmp_path: Path, volume: Volume) -> None:
     folder = OutputFolder(tmp_path, tmp_path / "final", "sub-01", "T1C", facts={"Seed": 7})
     folder.image(volume, Output("forecast", "", "native", True, 5.0), "forecast", "Five years later.", Units="x")

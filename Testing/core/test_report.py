@@ -124,7 +124,8 @@ def results(tmp_path: Path) -> list[Result]:
         Result("probe", readings=(reading,)),
         Result("reconstruct", (output("reconstruction", scan.array),), provenance={"quality": {"mse_brain": 0.03}}),
         Result("counterfactual", (output("counterfactual", scan.array + change), output("difference", change)),
-               effects=(Effect("age", 61.0, 66.0, "years"),), provenance={"request": request}, warnings=("Read <b>.",)),
+               effects=(Effect("disease", "HC", "AD", "", True, 0.75, "AD", 0.125, 0.875),
+                        Effect("age", 61.0, 66.0, "years")), provenance={"request": request}, warnings=("Read <b>.",)),
         Result("forecast", (output("forecast", scan.array + change, 5.0), output("difference", change, 5.0),
                             output("uncertainty", change, 5.0), Output("trajectory", str(tmp_path / "forecast.json")))),
     ]  # fmt: skip
@@ -134,7 +135,8 @@ def test_the_report_holds_every_section_and_says_synthetic(results: list[Result]
     path = Report(tmp_path / "scan.nii.gz", "T1", results, ("An average brain.",)).write(tmp_path / "out")
     page = path.read_text(encoding="utf-8")
     for words in ("SYNTHETIC", "not for clinical use", "digital phantoms", "An average brain.", "disease = AD",
-                  "50.0 to 72.0", "61.0 years", "66.0 years", "do not trust these readings", "N4"):  # fmt: skip
+                  "50.0 to 72.0", "61.0 years", "66.0 years", "AD 0.125 to 0.875 in probability",
+                  "do not trust these readings", "N4"):  # fmt: skip
         assert words in page
     names = ["input", "reconstruction", "counterfactual", "forecast", "uncertainty", "trajectory"]
     assert sorted(p.stem for p in (tmp_path / "out" / "pictures").iterdir()) == sorted(names)

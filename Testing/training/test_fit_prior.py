@@ -1,32 +1,57 @@
-"""The closed-form Gaussian of few rows: held to the strongest directions it is nearer to the truth."""
+"""The closed-form Gaussian of few rows: effects that two halves of the subjects do not agree on are left out."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from braing3n_core.models.conditions import ConditionBatch, ConditionSpec
 from braing3n_core.models.prior import GaussianPrior
-from training.conditions import fit_prior
+from training.conditions import Reliability, fit_prior
 
 SPEC = ConditionSpec({"disease": ("HC", "AD")}, {"age_years": (50.0, 20.0)})
+COUNT = 80
 
 
-def fitted(rank: int) -> tuple[GaussianPrior, float]:
-    """A prior of 40 noisy rows whose mean moves in one direction, and its mean squared distance from the true mean."""
+def people(draw: torch.Generator) -> ConditionBatch:
+    ages = (20 + 70 * torch.rand(COUNT, generator=draw)).tolist()
+    return ConditionBatch.from_rows(SPEC, [
+        {"disease": ("HC", "AD")[i % 2], "age_years": age} for i, age in enumerate(ages)
+    ])
+
+
+def fitted(noise: float, least: float | None) -> tuple[GaussianPrior, ConditionBatch, Tensor]:
+    """A prior of noisy rows that depend on the disease alone, the rows, and their true mean."""
     draw = torch.Generator().manual_seed(0)
-    ages = (20 + 70 * torch.rand(40, generator=draw)).tolist()
-    people = [{"disease": ("HC", "AD")[i % 2], "age_years": age} for i, age in enumerate(ages)]
-    rows = ConditionBatch.from_rows(SPEC, people)
-    direction = torch.randn(30, 4, generator=draw)
-    truth = (rows.value[:, :1] + rows.index.float())[:, :, None] * direction
+    rows = people(draw)
+    truth = rows.index[:, :1, None].float() * torch.randn(30, 4, generator=draw)
     prior = GaussianPrior(SPEC, 30, 4)
-    fit_prior(prior, rows, truth + 2 * torch.randn(truth.shape, generator=draw), rank=rank)
-    return prior, float((prior.mean(rows) - truth).square().mean())
+    target = truth + noise * torch.randn(truth.shape, generator=draw)
+    subjects = [f"sub-{i // 2}" for i in range(COUNT)]
+    fit_prior(prior, rows, target, reliability=None if least is None else Reliability(subjects, least))
+    return prior, rows, truth
 
 
-def test_a_prior_held_to_one_direction_moves_the_target_in_one_direction() -> None:
-    assert int(torch.linalg.matrix_rank(fitted(1)[0].weight, rtol=1e-4)) == 1
+def age_matters(prior: GaussianPrior) -> float:
+    """Mean absolute change of the guess between 30 and 80 years."""
+    ends = ConditionBatch.from_rows(SPEC, [{"disease": "AD", "age_years": age} for age in (30.0, 80.0)])
+    return float(prior.mean(ends).diff(dim=0).abs().mean())
 
 
-def test_what_is_left_out_is_mostly_noise() -> None:
-    assert fitted(1)[1] < 0.7 * fitted(0)[1]
+def test_an_age_that_has_no_effect_is_left_out_of_the_mean() -> None:
+    assert age_matters(fitted(noise=2.0, least=None)[0]) > 0.1
+    assert age_matters(fitted(noise=2.0, least=0.5)[0]) < 1e-4
+
+
+def test_what_is_left_out_is_mostly_noise_and_the_disease_stays() -> None:
+    errors = {}
+    for least in (None, 0.5):
+        prior, rows, truth = fitted(noise=2.0, least=least)
+        errors[least] = float((prior.mean(rows) - truth).square().mean())
+    assert errors[0.5] < 0.6 * errors[None]
+    assert 0.8 < float((prior.mean(rows) * truth).sum() / truth.square().sum()) < 1.2
+
+
+def test_without_noise_every_effect_is_reliable() -> None:
+    plain, rows, _ = fitted(noise=0.0, least=None)
+    assert torch.allclose(plain.mean(rows), fitted(noise=0.0, least=0.5)[0].mean(rows), atol=1e-4)

@@ -21,7 +21,7 @@ from training.manifest.__main__ import main
 from training.manifest.cards import card_from_dict, card_names, load_card
 from training.manifest.check import check
 from training.manifest.labels import CLASSIFICATION, COLUMNS, REGRESSION, read_label
-from training.manifest.scan import scan
+from training.manifest.scan import read_sidecar, scan
 from training.manifest.split import SplitOptions, split_of
 from training.manifest.table import ManifestError, Row, read_manifest, write_manifest
 
@@ -78,6 +78,21 @@ def test_a_bids_data_set_becomes_one_row_a_scan_with_the_labels_of_its_visit(bid
     assert rows["02", "1", "T1"].labels["disease"] == "HC" and rows["01", "M0", "T2"].labels["vendor"] is None
 
 
+def test_a_sidecar_holds_for_all_images_below_it_with_the_parts_of_its_name_and_the_nearest_has_the_last_word(
+    bids: Path,
+) -> None:
+    (bids / "acq-mprage_T1w.json").write_text(json.dumps({"MagneticFieldStrength": 1.5, "Manufacturer": "GE"}))
+    (bids / "sub-01" / "sub-01_T1w.json").write_text(json.dumps({"InstitutionName": "There"}))
+    (bids / "sub-01" / "ses-M0" / "anat" / "sub-01_ses-M0_T1w.json").write_text('{"SkullStripped": true}')
+    (bids / "sub-02" / "anat" / "sub-02_T1w.json").write_text("[1")
+    rows = {(r.subject, r.session, r.modality): r for r in rows_of(bids)}
+    of = {key: tuple(row.labels[c] for c in ("field_strength_t", "vendor", "site")) for key, row in rows.items()}
+    assert of["01", "M12", "T1"] == (1.5, "GE", "There") and of["01", "M0", "T1"] == (3.0, "Siemens", "There")
+    assert of["02", "1", "T1"] == (3.0, "Siemens", "Here") and of["01", "M0", "T2"] == (None, None, None)
+    assert read_sidecar(Path(rows["01", "M0", "T1"].path))["SkullStripped"] is True
+    assert read_sidecar(Path("elsewhere/sub-1_T1w.nii.gz")) == {}
+
+
 def test_the_columns_are_the_labels_of_the_23_tasks() -> None:
     assert (len(CLASSIFICATION), len(REGRESSION)) == (15, 8)
     assert {*CLASSIFICATION.values(), *REGRESSION.values()} <= set(COLUMNS)
@@ -101,6 +116,15 @@ def test_the_second_of_two_scans_of_one_name_is_left_out_and_named(bids: Path) -
     rows = rows_of(bids)
     kept, findings = check([*rows, replace(rows[0], path="elsewhere.nii.gz")], files=False)
     assert len(kept) == len(rows) and [f.topic for f in findings if f.kind == "contradicts"] == ["duplicate"]
+
+
+def test_two_data_sets_of_one_name_are_refused_since_their_people_would_become_one(
+    bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "elsewhere" / "small"
+    scan_file(other / "sub-01/anat/sub-01_T1w.nii.gz", 7)
+    assert main([str(bids), str(other), "-o", str(tmp_path / "both.tsv")]) == 1
+    assert "would both be the cohort small" in capsys.readouterr().err and not (tmp_path / "both.tsv").exists()
 
 
 def test_a_person_on_both_sides_of_a_split_is_refused(bids: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from braing3n_core import atlas
 from braing3n_core.errors import RequestError
+from braing3n_core.preprocess.quality import EXPECTED, similarity
+from braing3n_core.preprocess.template import load_template
 from training.phantom import Anatomy, Subject, icbm_anatomy, make_population, render_session, true_volumes
 from training.phantom.anatomy import mni_to_voxel
 from training.phantom.bids import CohortOptions, truth_file, write_cohort
@@ -132,6 +134,15 @@ def test_fluid_is_dark_on_t1_and_flair_and_bright_on_t2(anatomy: Anatomy, people
     darkest = np.argsort(volumes["T1"][near].ravel())[:60]
     relative = {m: np.median(v[near].ravel()[darkest]) / np.median(v[v > 0]) for m, v in volumes.items()}
     assert relative["T1"] < 0.6 and relative["FLAIR"] < 0.6 and relative["T2"] > 1.4
+
+
+def test_preprocessing_finds_a_phantom_in_place_and_notices_one_that_is_not(
+    anatomy: Anatomy, people: list[Subject]
+) -> None:
+    template, (least, _) = load_template(), EXPECTED["similarity"]
+    for volume in render_session(anatomy, first(people, "HC"), 0, ("T1", "FLAIR")).volumes.values():
+        array = atlas.to_atlas_grid(volume)
+        assert similarity(array, template) > least > similarity(np.roll(array, 16, axis=1), template)
 
 
 @pytest.fixture(scope="module")

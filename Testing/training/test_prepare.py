@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import random
@@ -10,18 +11,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from braing3n_core.atlas import ATLAS_AFFINE, to_model_grid
+from braing3n_core.errors import BrainG3NError
 from braing3n_core.preprocess.template import load_template
 from braing3n_core.volume import Volume
 from training.manifest.__main__ import main as manifest
 from training.manifest.table import read_manifest
 from training.prepare.__main__ import main as prepare
 from training.prepare.__main__ import unfinished
+from training.prepare.lock import locked
+from training.prepare.place import Place
 from training.prepare.scan import Choices, prepare_visit
 from training.store import Store, StoreError
 
@@ -124,12 +129,36 @@ def test_a_finished_store_is_not_touched_again(cohort: Path, store: Path) -> Non
 
 def test_a_scan_that_was_replaced_is_prepared_again(cohort: Path, store: Path) -> None:
     rows = read_manifest(cohort)
-    choices = Choices(images=False)
+    choices = Choices(images=False).settled()
     assert not unfinished(rows, (1, 1), store, choices)
     os.utime(rows[0].path)
     visits = unfinished(rows, (1, 1), store, choices)
     assert [sum(visit.todo) for visit in visits] == [1] and visits[0].rows[visits[0].todo.index(True)] == rows[0]
-    assert len(unfinished(rows, (1, 1), store, Choices(images=False, brain="none"))) == SCANS - 1
+    assert len(unfinished(rows, (1, 1), store, replace(choices, brain="none"))) == SCANS - 1
+    assert len(unfinished(rows, (1, 1), store, replace(choices, atlas="another"))) == SCANS - 1
+
+
+def test_what_auto_means_is_settled_at_the_start_so_that_a_cohort_is_made_by_one_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "mindgrab.safetensors"
+    monkeypatch.setenv("BRAING3N_HDBET_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setenv("BRAING3N_MINDGRAB_WEIGHTS", str(weights))
+    before = Choices().settled()
+    weights.touch()
+    after = Choices().settled()
+    assert (before.brain, after.brain) == ("template", "mindgrab") and before.atlas == load_template().sha256
+    assert Choices(brain="none").settled() == replace(before, brain="none")
+    with pytest.raises(BrainG3NError):
+        Choices(template=str(tmp_path / "no.nii.gz")).settled()
+
+
+def test_the_backend_is_for_whole_heads_and_a_stripped_scan_is_not_stripped_again(
+    cohort: Path, tmp_path: Path
+) -> None:
+    (row,) = (row for row in read_manifest(cohort) if row.subject == "1")
+    assert prepare_visit([row], [True], tmp_path, Choices(brain="template", images=False)) == 1
+    assert json.loads(Place(tmp_path, row).sidecar().read_text())["brain_backend"] == "none"
 
 
 def test_shards_part_the_visits_and_together_are_all(cohort: Path, tmp_path: Path) -> None:
@@ -138,6 +167,28 @@ def test_shards_part_the_visits_and_together_are_all(cohort: Path, tmp_path: Pat
     seen = [row.path for part in parts for visit in part for row in visit.rows]
     assert sorted(seen) == sorted(row.path for row in rows)
     assert prepare([str(cohort), "-o", str(tmp_path), "--shard", "0/3"]) == 1
+
+
+def test_a_shard_that_is_being_prepared_is_refused_and_a_file_system_without_locks_is_told(
+    cohort: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = [str(cohort), "-o", str(store), "--no-images"]
+    with locked(store / ".shard-1-of-1.lock"):
+        assert prepare(again) == 1 and "being prepared by another process" in capsys.readouterr().err
+
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", missing)  # as on Lustre mounted without flock
+    assert prepare(again) == 0 and "has no locks" in capsys.readouterr().err
+
+
+def test_a_store_that_cannot_be_written_is_a_sentence(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert prepare([str(cohort), "-o", str(tmp_path / "file" / "store")]) == 1
+    assert "start again" in capsys.readouterr().err
 
 
 def test_images_of_a_visit_are_bids_derivatives_on_the_atlas_grid_in_one_brain(cohort: Path, tmp_path: Path) -> None:
@@ -186,29 +237,3 @@ def test_a_missing_volume_of_a_store_is_named(store: Path, tmp_path: Path) -> No
     (tmp_path / "records.json").write_text(json.dumps(records[:1]))
     with pytest.raises(StoreError, match="cannot be read"):
         Store.open(tmp_path).zscored([0])
-
-
-@pytest.mark.slow
-def test_real_scans_killed_ten_times_end_with_exactly_one_outcome_each(test_data: Path, tmp_path: Path) -> None:
-    """The 14 stripped brains and the 10 other T1 of the test data."""
-    out, store = tmp_path / "manifest.tsv", tmp_path / "store"
-    card = tmp_path / "heads.yaml"
-    card.write_text(
-        "name: heads\nstage: auto\nimages:\n"
-        "  - {pattern: 'whole_head_T1/(?:.*/)?(?P<subject>[^/]+)\\.nii\\.gz', modality: T1}\n"
-        "  - {pattern: '(?P<subject>ms_patient01)/study(?P<session>\\d)_T1W\\.nii\\.gz', modality: T1}\n"
-        "  - {pattern: '(?P<subject>tumour)[^/]*/sub-[^_]*_T1w\\.nii\\.gz', modality: T1}\n"
-    )
-    manifest([str(test_data / "ds002748"), f"{card}={test_data}", "-o", str(out)])
-    rows = read_manifest(out)
-    choose, command = random.Random(1), [sys.executable, "-m", "training.prepare", str(out), "-o", str(store)]
-    for _ in range(10):
-        process = subprocess.Popen([*command, "--jobs", "2", "--brain", "auto"], cwd=REPOSITORY)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(choose.uniform(2, 20))
-        process.kill()
-        process.wait()
-    assert subprocess.run([*command, "--jobs", "2"], cwd=REPOSITORY, check=False).returncode == 0
-    assert len(rows) == 24 and len(outcomes(store)) == 24
-    refused = len(lines(store / "quarantine.tsv"))
-    assert len(Store.open(store)) + refused == len(rows) and refused <= 2

@@ -19,6 +19,7 @@ from training.loop import TrainConfig, TrainingError
 from training.pretrain_mae import MAETraining
 from training.stage import STAGES, Settings
 from training.train_autoencoderkl import AutoencoderKLConfig
+from training.train_decoder import DecoderTraining
 from training.train_dit import require_channels
 from training.train_forecaster import ForecasterTraining, require_preset
 from training.train_tokenizer import TokenizerTraining
@@ -28,7 +29,9 @@ MODELS = {
     "mae": MAEConfig, "tokenizer": TokenizerConfig, "dit": DiTConfig, "forecaster": DiTConfig,
     "autoencoderkl": AutoencoderKLConfig,
 }  # fmt: skip
-EXTRAS = {"mae": MAETraining, "tokenizer": TokenizerTraining, "forecaster": ForecasterTraining}
+EXTRAS = {
+    "mae": MAETraining, "tokenizer": TokenizerTraining, "decoder": DecoderTraining, "forecaster": ForecasterTraining,
+}  # fmt: skip
 
 
 def settings(stage: str, file: Path, *changes: str) -> Settings:
@@ -42,8 +45,9 @@ def settings(stage: str, file: Path, *changes: str) -> Settings:
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_table_of_the_shipped_configurations_is_read_strictly(name: str, stage: str) -> None:
     read = settings(stage, CONFIGS / f"{name}.toml")
-    model = read.model(stage, MODELS[stage])
-    assert read.train.total_steps(1000) > 0
+    model = read.model(stage, MODELS[stage]) if stage in MODELS else None
+    # The small preset's forecaster is its Gaussian alone; train_decoder has the tokenizer's model.
+    assert read.train.total_steps(1000) > 0 or (name, stage) == ("small", "forecaster")
     if stage in EXTRAS:
         extra = read.extra(EXTRAS[stage])
         if stage == "forecaster":

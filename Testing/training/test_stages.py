@@ -50,6 +50,8 @@ def runs(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
     stage("pretrain_mae", CONFIG, "--store", balls, "--out", out / "mae")
     stage("train_tokenizer", CONFIG, "--store", balls, "--encoder", out / "mae/encoder", "--out", out / "tokenizer")
+    more = ["--encoder", out / "mae/encoder", "--tokenizer", out / "tokenizer/tokenizer"]
+    stage("train_decoder", CONFIG, "--store", balls, *more, "--out", out / "decoder")
     latents = ["--tokenizer", out / "tokenizer/tokenizer", "--latents", out / "tokenizer"]
     stage("fit_probes", *latents, "--out", out / "probes")
     stage("train_dit", CONFIG, *latents, "--out", out / "dit")
@@ -80,6 +82,15 @@ def test_every_stage_writes_a_checkpoint_that_knows_its_parents(runs: Path) -> N
         assert "phantoms" in first and "not for clinical use" in first
 
 
+def test_the_decoder_goes_on_learning_and_the_latents_stay(runs: Path) -> None:
+    before = load_checkpoint(runs / "tokenizer/tokenizer", "tokenizer").tensors()
+    after = load_checkpoint(runs / "decoder/tokenizer", "tokenizer").tensors()
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed and all(name.startswith("decoder.") for name in changed)
+    latents, kept = (np.load(runs / run / "latents.npy").astype(np.float32) for run in ("tokenizer", "decoder"))
+    np.testing.assert_allclose(kept, latents, atol=0.02)  # the first were made before the weights became half precision
+
+
 def test_cached_latents_are_standardised_per_channel(runs: Path) -> None:
     latents = np.load(runs / "tokenizer/latents.npy").astype(np.float32)
     np.testing.assert_allclose(latents.mean((0, 1)), 0, atol=5e-3)
@@ -91,6 +102,14 @@ def test_the_prior_of_the_forecaster_is_fitted_not_left_at_zero(runs: Path) -> N
     assert np.abs(tensors["prior.weight"]).max() > 0 and not np.allclose(tensors["prior.sigma"], 1)
 
 
+def test_a_run_of_no_steps_leaves_the_forecaster_its_gaussian_alone(runs: Path, tmp_path: Path) -> None:
+    latents = ["--tokenizer", runs / "tokenizer/tokenizer", "--latents", runs / "tokenizer"]
+    stage("train_forecaster", CONFIG, *latents, "--out", tmp_path, "--set", "forecaster.train.steps=0")
+    tensors = load_checkpoint(tmp_path / "forecaster", "forecaster").tensors()
+    assert np.abs(tensors["prior.weight"]).max() > 0
+    assert not any(np.any(value) for name, value in tensors.items() if name.startswith("out"))
+
+
 def test_training_writes_a_table_with_a_row_a_step(runs: Path) -> None:
     with (runs / "mae/log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -99,7 +118,8 @@ def test_training_writes_a_table_with_a_row_a_step(runs: Path) -> None:
 
 
 @pytest.mark.parametrize(("run", "name", "volumes"), [
-    ("mae", "volume_seen_rebuilt", 3), ("tokenizer", "volume_reconstruction", 2), ("dit", "sample", 1),
+    ("mae", "volume_seen_rebuilt", 3), ("tokenizer", "volume_reconstruction", 2),
+    ("decoder", "volume_reconstruction", 2), ("dit", "sample", 1),
 ])  # fmt: skip
 def test_a_stage_draws_pictures_of_what_it_makes(runs: Path, run: str, name: str, volumes: int) -> None:
     picture = np.asarray(Image.open(runs / run / "pictures" / f"step-00000002_{name}.png"))
@@ -137,10 +157,11 @@ def test_what_was_trained_is_a_checkpoint_that_the_command_line_uses(runs: Path,
 
 
 @pytest.mark.slow
-def test_the_tiny_script_goes_from_phantoms_to_a_checkpoint(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHON": sys.executable, "SUBJECTS": "12", "JOBS": "2"}
-    script = CONFIG.parents[1] / "runs" / "tiny.sh"
-    subprocess.run(["bash", str(script), str(tmp_path)], check=True, cwd=CONFIG.parents[2], env=environment)
+@pytest.mark.parametrize("script", ["tiny.sh", "cohort.sh"])
+def test_a_script_goes_from_phantoms_to_a_checkpoint(script: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHON": sys.executable, "SUBJECTS": "8", "JOBS": "2", "MODALITIES": "T1"}
+    path = CONFIG.parents[1] / "runs" / script
+    subprocess.run(["bash", str(path), str(tmp_path)], check=True, cwd=CONFIG.parents[2], env=environment)
     assert main(["capabilities", "--checkpoint", str(tmp_path / "tiny"), "--json"]) == 0
 
 

@@ -43,6 +43,11 @@ class ConditionSpec:
     def names(self) -> tuple[str, ...]:
         return (*self.categories, *self.scalars)
 
+    @property
+    def amplified(self) -> tuple[str, ...]:
+        """What guidance amplifies: classes that can be null. A number is what was asked for, and no more of it."""
+        return tuple(name for name in self.categories if name not in self.never_dropped)
+
 
 @dataclass(frozen=True)
 class ConditionBatch:

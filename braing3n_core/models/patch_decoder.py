@@ -85,11 +85,13 @@ class ToVoxels(nn.Module):
         self.mask = nn.Linear(config.mask_atoms, config.side**3)
 
     def forward(self, weights: Tensor) -> Tensor:
-        tissue, mask = weights.split([self.config.atoms, self.config.mask_atoms], dim=-1)
-        inside = fade_together(self.mask(mask), self.config.overlap)
-        # Three times as steep about one half: a truncated sum of atoms rings a little around 0 and 1.
-        inside = (3 * inside - 1).clamp(0, 1)
-        return cut_out(fade_together(self.tissue(tissue), self.config.overlap), inside)
+        # In float32 under autocast too: bfloat16 has three digits, and a picture needs more.
+        with torch.autocast(weights.device.type, enabled=False):
+            tissue, mask = weights.to(self.tissue.weight).split([self.config.atoms, self.config.mask_atoms], dim=-1)
+            inside = fade_together(self.mask(mask), self.config.overlap)
+            # Three times as steep about one half: a truncated sum of atoms rings a little around 0 and 1.
+            inside = (3 * inside - 1).clamp(0, 1)
+            return cut_out(fade_together(self.tissue(tissue), self.config.overlap), inside)
 
 
 def cut_out(tissue: Tensor, inside: Tensor) -> Tensor:

@@ -66,6 +66,7 @@ class Decoder(nn.Module):
         )
         self.norm_out = nn.GroupNorm(8, last)
         self.conv_out = nn.Conv3d(last, config.last_factor**3, 3, padding=1)
+
     @property
     def to_voxels(self) -> nn.Module:
         """The last layer, which a half-precision run leaves in float32."""

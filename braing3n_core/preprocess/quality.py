@@ -14,9 +14,10 @@ from .template import Template
 EXPECTED: dict[str, tuple[float, float]] = {
     "brain_ml": (800.0, 2100.0), "components": (1, 1), "template_dice": (0.85, 1.0), "determinant": (0.5, 2.0),
     "stretch": (1.0, 1.4), "rotation_degrees": (0.0, 40.0),
-    "similarity": (1.05, 2.0), "cropped_share": (0.0, 0.002),
+    "similarity": (1.015, 2.0), "cropped_share": (0.0, 0.002),
 }
-"""By number: the smallest and the largest that raise no warning."""
+"""By number: the smallest and the largest that raise no warning. One brain's greys say little of another's: T1 in place
+have a similarity of 1.02 to 1.05, FLAIR of 1.015 to 1.03; shifted by 16 mm or turned by 15 degrees both mostly less."""
 _WORDS: dict[str, tuple[str, str]] = {
     "brain_ml": (" ml", "look at the brain mask"), "components": (" pieces", "look at the brain mask"),
     "template_dice": ("", "look at the brain mask and the registration"),

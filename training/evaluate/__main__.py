@@ -38,6 +38,7 @@ from .scans import RealScans
 from .study import QUICK, Settings, Study
 from .table import Table, load_table, save_table
 from .tables import TABLES
+from .tables.longitudinal import bridge_of
 
 NUMBERS = {
     "scans": "first scans of the store to use", "samples": "generated brains an arm (64)",
@@ -78,6 +79,8 @@ def run_all(study: Study, names: Sequence[str], command: str) -> Path:
                 "evaluate.table", f"There is no table {name!r}.",
                 f"{nearest(name, list(TABLES))}Tables: {', '.join(TABLES)}.",
             )
+    if "longitudinal" in names:
+        bridge_of(study)  # a bridge that does not fit is refused now, not after an hour of other tables
     for number, name in enumerate(names):
         if load_table(study.out, name, study.fingerprint_of(name)) is not None:
             print(f"[{number + 1}/{len(names)}] {name}: finished before", file=sys.stderr, flush=True)
@@ -98,7 +101,7 @@ def study_of(options: argparse.Namespace) -> Study:
     device = options.device
     return Study(
         store, options.label or label, Inference(Parts(options.checkpoint, device)), options.out,
-        replace(settings, **given), _training(options.train_latents),
+        replace(settings, guide_numbers=options.guide_numbers, **given), _training(options.train_latents),
         tuple(TorchScriptFeatures(path) for path in options.features),
         None if options.bridge is None else Inference(Parts(options.bridge, device)),
         tuple(PublicEncoder(*_named(text), device=device) for text in options.encoders),
@@ -170,7 +173,8 @@ def _command(options: argparse.Namespace) -> str:
     words += [f"--encoders {' '.join(f'{k}={p.name}' for k, p in map(_named, options.encoders))}"] \
         if options.encoders else []
     words += [f"--{k.replace('_', '-')} {v}" for k in NUMBERS if (v := getattr(options, k)) is not None]
-    return " ".join([*words, *(["--quick"] if options.quick else [])])
+    words += [f"--{name}" for name in ("guide-numbers", "quick") if getattr(options, name.replace("-", "_"))]
+    return " ".join(words)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -198,6 +202,7 @@ def parser() -> argparse.ArgumentParser:
                        help=f"weights of published encoders that you have: {', '.join(KINDS)}")
     every.add_argument("--reconstructors", type=Path, nargs="+", default=[], metavar="FOLDER",
                        help="further tokenizers (with their encoder) or AutoencoderKL, as rows of the bottleneck table")
+    every.add_argument("--guide-numbers", action="store_true", help="guidance amplifies the age too, as in the paper")
     for name, what in NUMBERS.items():
         every.add_argument(f"--{name.replace('_', '-')}", type=int, help=what)
     real = commands.add_parser("real", help="what needs no training label, on real scans")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CENTRE = (80, 98, 78)
 COLOURS = 96
+MARKS = ("o", "x", "+", "^", "v", "s")
+"""One a series of points, so that those which agree can be told apart."""
 INKS = ("#0b6bcb", "#d1495b", "#2e8b57", "#8a6d3b", "#6f42c1", "#444444")
 
 
@@ -75,12 +77,14 @@ def chart(
     """Points and lines over one pair of axes. diagonal: y = x; level: a horizontal line."""
     figure = _figure(5.2, 3.4)
     axes = figure.add_subplot()
-    for ink, s in zip(INKS * 4, series, strict=False):
+    for ink, mark, s in zip(INKS * 4, MARKS * 4, series, strict=False):
         if s.error is not None:
             style = "o-" if s.line else "o"
             axes.errorbar(s.x, s.y, yerr=s.error, fmt=style, ms=4, capsize=3, color=ink, label=s.title)
         else:
-            axes.plot(s.x, s.y, "-o" if s.line else "o", ms=3.5, alpha=1 if s.line else 0.6, color=ink, label=s.title)
+            style = "-o" if s.line else mark
+            axes.plot(s.x, s.y, style, ms=3.5 if style != "+" else 5, alpha=1 if s.line else 0.6, color=ink,
+                      label=s.title)
     if diagonal:
         low, high = axes.get_xlim()
         axes.plot([low, high], [low, high], ":", color="#888888", lw=1, label="equal")

@@ -13,6 +13,7 @@ import torch
 
 from braing3n_core import Conditions, CounterfactualRequest, Engine, ForecastRequest, Volume
 from braing3n_core.atlas import to_model_grid
+from braing3n_core.generation.render import soft_mask
 from braing3n_core.outcomes import Encoded, Rendered
 
 from .figures import Panel, three_planes
@@ -55,7 +56,7 @@ def edits(engine: Engine, encoded: Encoded, name: str, out: Path) -> Table:
     maps = {f"{p.horizon_years:g} y": p.rendered.atlas_difference.array for p in points} | {
         "AD": ill.atlas_difference.array}
     shares = [change(p.rendered) for p in points]
-    last, near = np.abs(maps[f"{HORIZONS_YEARS[-1]:g} y"]), near_fluid(scan, brain)
+    last, near, whole = np.abs(maps[f"{HORIZONS_YEARS[-1]:g} y"]), near_fluid(scan, brain), soft_mask(brain) == 1
     inside = torch.from_numpy(to_model_grid(brain))
 
     def seam(array: np.ndarray) -> float:
@@ -70,14 +71,20 @@ def edits(engine: Engine, encoded: Encoded, name: str, out: Path) -> Table:
         *([f"forecast {p.horizon_years:g} y: mean change in the brain (% of range)", s, None]
           for p, s in zip(points, shares, strict=True)),
         ["grows strictly with the horizon", bool(np.all(np.diff(shares) > 0)), "yes"],
-        ["10 y change near ventricles and sulci over elsewhere", float(last[near].mean() / last[brain & ~near].mean()),
-         "above 1"],
+        ["10 y change near ventricles and sulci over elsewhere",
+         float(last[whole & near].mean() / last[whole & ~near].mean()), "above 1"],
         ["seam ratio: decoded scan", seam(engine.reconstruct(encoded).rendered.atlas.array), "at most 1.2"],
         ["seam ratio: 10 y difference map", seam(last), "at most 1.2"],
         ["seam ratio: AD difference map", seam(maps["AD"]), "at most 1.2"],
     ]
     return Table("one_scan", f"Edits of {name}", f"one scan, {name}", ("what", "measured", "aim"), rows_of(cells),
-                 ("Near: within 3 mm of the darkest tenth of the brain.",), (_picture(out, scan, maps),))
+                 (NEAR,), (_picture(out, scan, maps),))
+
+
+NEAR = (
+    "Near: within 3 mm of the darkest tenth of the brain. Near and elsewhere count where a map is whole; towards the "
+    "brain's outline it fades."
+)
 
 
 def near_fluid(scan: np.ndarray, brain: np.ndarray) -> np.ndarray:

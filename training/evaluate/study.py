@@ -48,6 +48,7 @@ class Settings:
     samples: int = 64
     steps: int = 25
     guidance_scale: float = 1.5
+    guide_numbers: bool = False
     sweep: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     volumes: int = 60
     fidelity: int = 100
@@ -107,7 +108,11 @@ class Study:
             "memorisation": None if self.training is None else len(self.training[0]),
             "fidelity": [e.name for e in self.extractors], "encoders": [e.source for e in self.encoders],
             "bottleneck": [r.id for r in self.reconstructors],
-            "longitudinal": None if self.bridge is None else self.bridge.parts.checkpoint("forecaster").id,
+            "longitudinal": [
+                None if self.bridge is None else self.bridge.parts.checkpoint("forecaster").id,
+                self.inference.parts.checkpoint("forecaster").metrics.get("calibration")
+                if self.inference.parts.has("forecaster") else None,  # its id does not know the calibration
+            ],
         }
         return {**self.fingerprint, "beside": beside.get(table)}
 
@@ -191,7 +196,8 @@ class Study:
         """
         scale = self.settings.guidance_scale if scale is None else scale
         conditions = [{k: row.get(k) for k in CONDITIONS} for row in rows]
-        key = [self.ids["dit"], conditions, scale, list(null), first, self.settings.steps, self.settings.seed]
+        key = [self.ids["dit"], conditions, scale, list(null), first, self.settings.steps, self.settings.seed,
+               self.settings.guide_numbers]
         path = self.cache_path("generated", key)
         if not path.is_file():
             ticker = Ticker("generating", len(rows))
@@ -208,7 +214,8 @@ class Study:
         spec = self.inference.parts.dit.spec
         given = self.inference.conditions("dit", [{k: row[k] for k in spec.names} for row in rows])
         given = given.null(null) if null else given
-        velocity = guide(self.inference.velocity("dit"), given, [Contrast(given.null(), Guidance(scale))])
+        without = given.null() if self.settings.guide_numbers else given.null(spec.amplified)
+        velocity = guide(self.inference.velocity("dit"), given, [Contrast(without, Guidance(scale))])
         shape = (1200, self.inference.parts.dit.config.channels)
         start = torch.stack([noise(shape, self.settings.seed, first + i) for i in range(len(rows))])
         end = integrate(velocity, start.to(self.inference.device), time_grid(self.settings.steps, DEFAULT_SHIFT), "ab2")

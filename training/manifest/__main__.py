@@ -21,7 +21,7 @@ from .cards import Card, bids_card, load_card
 from .check import Finding, check, coverage, summary
 from .scan import label_of, scan
 from .split import SplitOptions
-from .table import Row, refuse_both_sides, write_manifest, write_rows
+from .table import ManifestError, Row, refuse_both_sides, write_manifest, write_rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,8 +40,7 @@ def build(options: argparse.Namespace) -> list[Finding]:
     split = SplitOptions(tuple(options.split), options.salt)
     rows: list[Row] = []
     findings: list[Finding] = []
-    for source in options.sources:
-        card, folder = named_source(source)
+    for card, folder in _distinct([named_source(source) for source in options.sources]):
         found = scan(folder, card, split)
         rows += found.rows
         findings += found.findings
@@ -63,6 +62,19 @@ def named_source(text: str) -> tuple[Card, Path]:
         return load_card(name), Path(folder)
     place = Path(text)
     return bids_card(label_of(place.resolve().name)), place
+
+
+def _distinct(sources: Sequence[tuple[Card, Path]]) -> Sequence[tuple[Card, Path]]:
+    """The sources, when no two folders have one name: people with equal ids would become one person."""
+    folders: dict[str, Path] = {}
+    for card, folder in sources:
+        other = folders.setdefault(card.name, folder)
+        if other != folder:
+            raise ManifestError(
+                "manifest.one_name", f"{other} and {folder} would both be the cohort {card.name}.",
+                "Rename a folder, or give each a card with a name of its own: CARD.yaml=FOLDER.",
+            )
+    return sources
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def _add(
         found.findings.append(Finding("contradicts", "modality", card.name, str(path), said))
         return
     person = f"{card.people or card.name}:{subject}"
-    labels = _labels(folder, path, card, groups, book.of(subject, session), found.findings)
+    labels = _labels(path, card, groups, book.of(subject, session), found.findings)
     run = label_of(_CONTRAST.sub("", groups.get("run") or images.run or "")) or "1"
     found.rows.append(Row(
         person=person, subject=subject, session=session, run=run, cohort=card.name, split=split_of(person, options),
@@ -107,11 +108,11 @@ def _modality(images: Images, groups: Mapping[str, str | None]) -> str:
 
 
 def _labels(
-    folder: Path, path: Path, card: Card, groups: Mapping[str, str | None], told: Labels, findings: list[Finding]
+    path: Path, card: Card, groups: Mapping[str, str | None], told: Labels, findings: list[Finding]
 ) -> Labels:
     """Tables first, then the card's constants, the path, and last what the sidecar says."""
     found: Labels = {**dict.fromkeys(COLUMNS), **told}
-    sources = (card.constants, groups, _sidecar_labels(read_sidecar(path, folder)))
+    sources = (card.constants, groups, _sidecar_labels(read_sidecar(path)))
     for source in sources:
         for column in COLUMNS:
             raw = source.get(column)
@@ -120,20 +121,36 @@ def _labels(
     return derived(found)
 
 
-def read_sidecar(path: Path, folder: Path | None = None) -> dict[str, Any]:
-    """The BIDS JSON of an image: its own, over one of the same suffix at the data set's root; {} without any."""
-    name = path.name.removesuffix(".gz").removesuffix(".nii")
-    places = [path.with_name(f"{name}.json")]
-    if folder is not None:
-        places.insert(0, folder / f"{name.split('_')[-1]}.json")
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """What the JSON files of BIDS say about an image, the nearest one over those above it; {} without any."""
     found: dict[str, Any] = {}
-    for place in places:
-        if place.is_file():
-            try:
-                found.update(json.loads(place.read_text(encoding="utf-8")))
-            except (ValueError, TypeError):
-                continue  # a broken sidecar says nothing; the image is judged by itself
+    for place in _sidecars(path):
+        found.update(_json(place))
     return found
+
+
+def _sidecars(path: Path) -> Iterator[Path]:
+    """Where they may lie, the most general first, by BIDS' principle of inheritance: in the image's folder or above it
+    in the data set, under a name of the image's own parts, in their order, and its suffix."""
+    name = path.name.removesuffix(".gz").removesuffix(".nii")
+    subject = next((i for i, above in enumerate(path.parents) if above.name.startswith("sub-")), None)
+    if subject is None:  # no BIDS: the image's own alone
+        yield path.with_name(f"{name}.json")
+        return
+    *parts, suffix = name.split("_")
+    for folder in reversed(path.parents[: subject + 2]):
+        for count in range(len(parts) + 1):
+            for chosen in combinations(parts, count):
+                yield folder / f"{'_'.join([*chosen, suffix])}.json"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A sidecar's content; {} when it is not there or broken: then the image is judged by itself."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _sidecar_labels(sidecar: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,12 @@ count from 1; each takes whole visits, and may run on any machine that sees the 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from braing3n_core.errors import BrainG3NError, RequestError
 from braing3n_core.schema import BRAIN_BACKENDS
@@ -25,9 +24,13 @@ from braing3n_core.shard import parse_shard
 
 from ..manifest.table import Row, read_manifest
 from .gather import Gathered, current_outcome, gather
+from .lock import locked
 from .place import describe
 from .pool import Visit, run
 from .scan import Choices
+
+BRAINS = ("auto", *(backend for backend in BRAIN_BACKENDS if backend != "mask"))
+"""A mask of the user's is one scan's, not a cohort's."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrainG3NError as error:
         print(f"{error.message} {error.hint}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"{error}. Make room or give another folder, then start again: what is done stays.", file=sys.stderr)
+        return 1
     print(f"{len(found.done)} results, {len(found.refused)} in quarantine, {len(found.open)} open; "
           f"{len(found.outliers)} outliers to look at in {options.out}")
     return 0
@@ -46,8 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def prepare(options: argparse.Namespace) -> Gathered:
     """Do what the shard still lacks, then write the tables."""
     part, parts = parse_shard(options.shard)
-    choices = Choices(options.brain, options.template, not options.no_images)
     rows = read_manifest(options.manifest)
+    choices = Choices(options.brain, options.template, not options.no_images).settled()
+    print(f"brain extraction of whole heads: {choices.brain}", file=sys.stderr)
     for cohort in sorted({r.cohort for r in rows}):
         describe(options.out, cohort)
     with _alone(options.out, part, parts):
@@ -80,19 +87,20 @@ def unfinished(
     return visits
 
 
-def _alone(store: Path, part: int, parts: int) -> IO[str]:
-    """An open lock that refuses a second start of the same shard; the system drops it when the process ends."""
-    store.mkdir(parents=True, exist_ok=True)
-    handle = (store / f".shard-{part}-of-{parts}.lock").open("w")
+@contextmanager
+def _alone(store: Path, part: int, parts: int) -> Iterator[None]:
+    """Refuses a second start of the same shard while the first runs."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
+        with locked(store / f".shard-{part}-of-{parts}.lock", wait=False) as held:
+            if not held:
+                print("This file system has no locks: do not start a shard twice, and when all have ended start one "
+                      "again, so that the tables hold them all.", file=sys.stderr)
+            yield
+    except BlockingIOError as error:
         raise RequestError(
             "prepare.twice", f"Shard {part}/{parts} of {store} is being prepared by another process.",
             "Wait for it, or take another shard.",
         ) from error
-    return handle
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--out", type=Path, required=True, help="the store's folder")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="part I of N of the visits, from 1")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--brain", default="auto", choices=("auto", *BRAIN_BACKENDS), help="brain extraction")
+    parser.add_argument("--brain", default="auto", choices=BRAINS, help="brain extraction of whole heads")
     parser.add_argument("--template", help="stripped T1 on the SRI24 grid")
     parser.add_argument("--retry", action="store_true", help="try the rows in quarantine again")
     parser.add_argument("--no-images", action="store_true", help="only what training reads, no NIfTI volumes")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from braing3n_core.preprocess.quality import EXPECTED
 
 from ..manifest.table import Row, write_rows
 from ..store import write_records
+from .lock import locked
 from .outcome import Outcome, fingerprint, read_outcome
 from .place import Place
 from .scan import Choices
@@ -59,7 +58,7 @@ def gather(rows: Sequence[Row], store: Path, choices: Choices) -> Gathered:
 
     Every shard does this at its end; the lock makes the last one see the outcomes of all.
     """
-    with _locked(store):
+    with locked(store / ".gather.lock"):
         found = look(rows, store, choices)
         write_records(store, [outcome.record for _, outcome in found.done])
         _tables(found, store)
@@ -100,11 +99,3 @@ def draw_outliers(outliers: Sequence[tuple[Row, Outcome]], store: Path) -> Path 
     whole = lines[0].volume.with_array(np.ones_like(lines[0].volume.array))
     canvas = Canvas(np.zeros(3, int), np.array(whole.shape), (0.0, 1.05), 0.01)
     return montage(path, canvas, lines)
-
-
-@contextmanager
-def _locked(store: Path) -> Iterator[None]:
-    store.mkdir(parents=True, exist_ok=True)
-    with (store / ".gather.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from braing3n_core.atomic import atomic_file
 from braing3n_core.errors import BrainG3NError, PreprocessError
 from braing3n_core.outputs import write_json
 from braing3n_core.preprocess import preprocess
+from braing3n_core.preprocess.brain import extractors
 from braing3n_core.preprocess.companion import preprocess_companion
 from braing3n_core.preprocess.intensity import to_model
 from braing3n_core.preprocess.pipeline import Preprocessed
+from braing3n_core.preprocess.template import load_template
 from braing3n_core.schema import PreprocessOptions
 from braing3n_core.volume import Volume
 
@@ -28,15 +30,28 @@ from .place import Place
 
 @dataclass(frozen=True)
 class Choices:
-    """The same for all rows. brain: backend of the extraction. template: path of the atlas, None for the usual one.
-    images: also write the NIfTI volumes and masks, not only what training reads."""
+    """The same for all rows. brain: backend of the extraction, for whole heads. template: path of the atlas, None for
+    the usual one. images: also write the NIfTI volumes and masks, not only what training reads. atlas: sha256 of the
+    template, "" before :meth:`settled`."""
 
     brain: str = "auto"
     template: str | None = None
     images: bool = True
+    atlas: str = ""
 
     def of(self, row: Row) -> PreprocessOptions:
         return PreprocessOptions(modality=row.modality, stage=row.stage, brain=self.brain, template=self.template)
+
+    def settled(self) -> Choices:
+        """With what ``auto`` and the usual template are on this machine, so that a cohort is made by one of each.
+
+        What becomes available between two starts changes the fingerprints, and all rows are made again by it.
+        Raises PreprocessError or DependencyError when there is no such template.
+        """
+        template = load_template(self.template)
+        usable = (name for name, extractor in extractors(template).items() if extractor.available()[0])
+        brain = next(usable, "auto") if self.brain == "auto" else self.brain
+        return replace(self, brain=brain, atlas=template.sha256)
 
 
 def prepare_visit(rows: Sequence[Row], todo: Sequence[bool], store: Path, choices: Choices) -> int:
@@ -68,25 +83,37 @@ def _attempt(
     """The row preprocessed, or why not."""
     try:
         path = Path(row.path)
-        volume = Volume.load(path, modality=row.modality)
-        sidecar = read_sidecar(path, None)
-        if row.modality == "T1" or row.stage == "registered":
-            return preprocess(volume, choices.of(row), sidecar=sidecar)
-        if isinstance(centre, Preprocessed):
-            return preprocess_companion(volume, choices.of(row), centre, sidecar=sidecar)
-        return _alone(volume, row, choices, sidecar, centre)
+        volume, sidecar = Volume.load(path, modality=row.modality), read_sidecar(path)
+        try:
+            return _processed(volume, row, choices.of(row), sidecar, centre)
+        except PreprocessError as error:
+            if error.code != "brain.twice":  # the backend is for whole heads; this one turned out to be stripped
+                raise
+            return _processed(volume, row, replace(choices.of(row), brain="auto"), sidecar, centre)
     except BrainG3NError as error:
         return error
     except Exception as error:  # noqa: BLE001 - one scan's surprise must not end a cohort; it is told in full
         return PreprocessError("prepare.unexpected", f"{type(error).__name__}: {error}", "Report this scan.")
 
 
+def _processed(
+    volume: Volume, row: Row, options: PreprocessOptions, sidecar: dict[str, Any],
+    centre: Preprocessed | BrainG3NError | None,
+) -> Preprocessed | BrainG3NError:
+    """A T1 by itself, another contrast through the T1's transform."""
+    if row.modality == "T1" or row.stage == "registered":
+        return preprocess(volume, options, sidecar=sidecar)
+    if isinstance(centre, Preprocessed):
+        return preprocess_companion(volume, options, centre, sidecar=sidecar)
+    return _alone(volume, row, options, sidecar, centre)
+
+
 def _alone(
-    volume: Volume, row: Row, choices: Choices, sidecar: dict[str, Any], centre: BrainG3NError | None
+    volume: Volume, row: Row, options: PreprocessOptions, sidecar: dict[str, Any], centre: BrainG3NError | None
 ) -> Preprocessed | BrainG3NError:
     """A contrast without T1 can only be used when it is registered already."""
     if row.stage == "auto":
-        done = preprocess(volume, choices.of(row), sidecar=sidecar)
+        done = preprocess(volume, options, sidecar=sidecar)
         if done.record.stage == "registered":
             return done
     if centre is not None:

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The embedded default, from nothing, on two CPU cores (about an hour and a half) or one GPU.
+# The embedded default, from nothing, on two CPU cores (hours: see training/LOG.md) or one GPU.
 #   bash training/runs/small.sh WORK_FOLDER [TEMPLATES_FOLDER]
 # TEMPLATES_FOLDER: skull-stripped T1 scans that become further anatomies (the default used sub-01, 04, 06, 09, 31, 38,
 # 42 and 47 of OpenNeuro ds002748, CC0). Without it the cohort moves the ICBM152 template alone.
 set -euo pipefail
-work=${1:?give a folder for stores and runs}
+work=$(realpath -m "${1:?give a folder for stores and runs}")
 templates=${2:+--templates "$2"}
 python=${PYTHON:-python}
 config=training/configs/small.toml
@@ -22,19 +22,19 @@ $python -m training.pretrain_mae "$config" --store "$work/store" "$work/many" --
 encoder="$work/mae/encoder"
 $python -m training.train_tokenizer "$config" --store "$work/contrasts" "$work/store" --encoder "$encoder" \
     --out "$work/tokenizer"
-tokenizer="$work/tokenizer/tokenizer"
+mkdir -p "$work/decoder"
+ln -sf "$work"/tokenizer/tokens.* "$work/decoder/"  # of the same stores and encoder: no need to make them twice
+$python -m training.train_decoder "$config" --store "$work/contrasts" "$work/store" --encoder "$encoder" \
+    --tokenizer "$work/tokenizer/tokenizer" --out "$work/decoder"
+tokenizer="$work/decoder/tokenizer"
 $python -m training.cache_latents --store "$work/pairs" "$work/many" --encoder "$encoder" --tokenizer "$tokenizer" \
     --out "$work/latents"
 
-sets=(--tokenizer "$tokenizer" --latents "$work/tokenizer" "$work/latents")
+sets=(--tokenizer "$tokenizer" --latents "$work/decoder" "$work/latents")
 $python -m training.fit_probes "${sets[@]}" --out "$work/probes"
 $python -m training.train_dit "$config" "${sets[@]}" --out "$work/dit"
 $python -m training.train_forecaster "$config" "${sets[@]}" --out "$work/forecaster"
 
-mkdir -p "$work/small"
-for part in mae/encoder tokenizer/tokenizer probes/probes dit/dit forecaster/forecaster; do
-    rm -rf "$work/small/$(basename "$part")"
-    cp -r "$work/$part" "$work/small/"
-done
+TOKENIZER=decoder/tokenizer bash training/runs/collect.sh "$work" "$work/small"
 $python -m training.evaluate all --store "$work/held_out" --checkpoint "$work/small" \
-    --train-latents "$work/tokenizer" "$work/latents" -o "$work/report"
+    --train-latents "$work/decoder" "$work/latents" -o "$work/report"

@@ -33,6 +33,11 @@ def test_the_guidance_row_nulls_everything_but_what_is_never_dropped() -> None:
     assert null.state.tolist() == [[NULL], [NULL]]
 
 
+def test_guidance_amplifies_the_classes_that_can_be_null_and_no_number() -> None:
+    assert SPEC.scalars and "modality" in SPEC.never_dropped
+    assert SPEC.amplified == tuple(name for name in SPEC.categories if name != "modality") != ()
+
+
 def test_named_conditions_can_be_nulled_alone() -> None:
     null = ConditionBatch.from_rows(SPEC, ROWS[:1]).null(["modality"])
     assert null.index.tolist() == [[1, 5]]

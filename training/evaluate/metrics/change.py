@@ -34,9 +34,14 @@ def cross_conformal(
     truth: np.ndarray, predicted: np.ndarray, subjects: np.ndarray, level: float = 0.9, folds: int = 5, seed: int = 2025
 ) -> np.ndarray:
     """Half-widths (n,), each from the residuals of other subjects' pairs: what calibrated intervals cover."""
-    names, place = np.unique(subjects, return_inverse=True)
-    fold = (np.random.default_rng(seed).permutation(len(names)) % folds)[place]
+    fold = folds_of(subjects, folds, seed)
     widths = np.empty(len(truth))
     for k in range(folds):
         widths[fold == k] = conformal_width((np.asarray(predicted) - truth)[fold != k], level)
     return widths
+
+
+def folds_of(subjects: np.ndarray, folds: int = 5, seed: int = 2025) -> np.ndarray:
+    """The fold (n,) of each row, by whole subjects, in random order."""
+    names, place = np.unique(subjects, return_inverse=True)
+    return np.asarray((np.random.default_rng(seed).permutation(len(names)) % folds)[place])

@@ -18,6 +18,7 @@ from braing3n_core.generation.forecast import BRIDGE, ForecastOptions, change_sc
 from braing3n_core.inference import Inference
 from braing3n_core.models.conditions import ConditionBatch
 
+from ...calibrate_forecaster import subject_keys
 from ...train_forecaster import visit_pairs
 from ..figures import Panel, Series, chart, three_planes
 from ..metrics.change import coverage, cross_conformal, delta_rmae, slope
@@ -32,7 +33,8 @@ COLUMNS = (
 READINGS = {"ventricle_volume": ("truth.ventricles_ml", "ventricle volume (ml)"), "age": ("", "brain age (years)")}
 OURS, CALIBRATED = "flow of change", "flow of change, calibrated"
 THE_BRIDGE = "the paper's bridge"
-HORIZONS_YEARS = (1.0, 2.0, 5.0, 10.0)
+SHARES = (0.25, 0.5, 1.0)
+"""Of the real follow-up's horizon, at which the picture has forecasts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,7 @@ def compute(study: Study) -> Table:
 
 
 def _notes(study: Study) -> tuple[str, ...]:
+    left_out = len(calibrated_on(study))
     return (
         "The checkpoint's probe reads the forecast and the real follow-up. Slope over horizon: reading per year, over "
         "that of the real follow-ups (the paper's .27 has no such ceiling). Slope on the change: against the true "
@@ -93,16 +96,29 @@ def _notes(study: Study) -> tuple[str, ...]:
         "half-width that the residuals of the other evaluated subjects ask for.",
         f"{study.settings.forecast_samples} samples of {study.settings.forecast_steps} steps; brackets are 95 % "
         "intervals by a bootstrap over subjects.",
+        *([f"The calibration was fitted on {left_out} subjects of this data: they are left out here."]
+          if left_out else []),
     )
 
 
 def forward_pairs(study: Study) -> Pairs:
-    """At most ``pairs`` T1 pairs, the later visit second."""
+    """At most ``pairs`` T1 pairs, the later visit second, of subjects whom the calibration was not fitted on."""
     found = visit_pairs(study.records)
-    keep = np.flatnonzero(found.horizon_years.numpy() > 0)
+    known = np.isin(study.subjects, calibrated_on(study))[found.baseline.numpy()]
+    keep = np.flatnonzero((found.horizon_years.numpy() > 0) & ~known)
     keep = keep[np.unique(np.linspace(0, len(keep) - 1, min(len(keep), study.settings.pairs)).astype(int))] \
         if len(keep) else keep
     return Pairs(found.baseline.numpy()[keep], found.follow_up.numpy()[keep], found.horizon_years.numpy()[keep])
+
+
+def calibrated_on(study: Study) -> list[str]:
+    """Subjects of this data whom the checkpoint's calibration was fitted on: nothing can be shown by them."""
+    names = _calibration(study).fitted.get("names", [])
+    return [subject for subject, key in subject_keys(study.records).items() if key in names]
+
+
+def _calibration(study: Study) -> Calibration:
+    return Calibration.of(study.inference.parts.checkpoint("forecaster").metrics)
 
 
 def predict(
@@ -146,7 +162,7 @@ def _forecasts(study: Study, pairs: Pairs) -> dict[str, np.ndarray]:
     """Latents (n,S,N,C) float16 by kind of forecast, kept between runs."""
     key = [study.ids["forecaster"], study.fingerprint["records"], pairs.before.tolist(), pairs.after.tolist(),
            study.settings.forecast_samples, study.settings.forecast_steps, study.settings.seed]
-    bridge = _bridge(study)
+    bridge = bridge_of(study)
     if bridge is not None:
         key += [bridge.parts.checkpoint("forecaster").id, study.settings.bridge_steps]
     path = study.cache_path("forecasts", key)
@@ -182,7 +198,7 @@ def _read(study: Study, pairs: Pairs, samples: dict[str, np.ndarray], task: str,
     has_truth = bool(known) and all(v is not None for side in known for v in side)
     change = np.array(known[1], float) - np.array(known[0], float) if has_truth else real
     found = {name: score(latents) - before[:, None] for name, latents in samples.items()}
-    calibration = Calibration.of(study.inference.parts.checkpoint("forecaster").metrics)
+    calibration = _calibration(study)
     widened: dict[str, float] = {}
     if not calibration.is_raw and OURS in found:
         found[CALIBRATED] = calibration.gain * found[OURS]
@@ -190,7 +206,7 @@ def _read(study: Study, pairs: Pairs, samples: dict[str, np.ndarray], task: str,
     return Read(change, real, {**found, "copy of the baseline": np.zeros((len(before), 1))}, widened)
 
 
-def _bridge(study: Study) -> Inference | None:
+def bridge_of(study: Study) -> Inference | None:
     """The paper's forecaster beside ours, when one was given. Raises RequestError when it reads other latents."""
     if study.bridge is None:
         return None
@@ -249,25 +265,28 @@ def _pictures(study: Study, pairs: Pairs, reads: dict[str, Read]) -> tuple[Pictu
         series = [Series(n, read.truth, f.mean(1)) for n, f in read.forecasts.items() if n != "copy of the baseline"]
         path = study.pictures / f"longitudinal_{task}.png"
         chart(path, [Series("real follow-up", read.truth, read.real), *series],
-              ("true change", f"change read, {READINGS[task][1]}"), diagonal=True)
+              ("true change" if READINGS[task][0] else "change read in the real follow-up",
+               f"change read, {READINGS[task][1]}"), diagonal=True)
         pictures.append(Picture(path.name, f"Change of {READINGS[task][1]} in forecasts and real follow-ups."))
-    chosen = int(np.argmax(pairs.horizon_years))
-    horizon_maps(study, pairs, chosen)
+    truth = next(iter(reads.values())).truth if reads else pairs.horizon_years
+    horizon_maps(study, pairs, int(np.argmax(np.abs(truth))))
     return (*pictures, Picture("longitudinal.png",
-            "One scan forecast at several horizons, and its real follow-up: decoded change, one colour scale."))
+            "The pair that changed most: decoded change of forecasts and of the real follow-up, one colour scale."))
 
 
 def horizon_maps(study: Study, pairs: Pairs, chosen: int) -> None:
-    """Difference maps of one pair's forecasts and of its real follow-up, both decoded."""
-    i, after = int(pairs.before[chosen]), int(pairs.after[chosen])
+    """Difference maps of one pair's forecasts, up to the horizon of its real follow-up, and of that, all decoded."""
+    i, after, years = int(pairs.before[chosen]), int(pairs.after[chosen]), float(pairs.horizon_years[chosen])
     scan, now = study.volume(i), study.decode(study.latents[i])
-    found = predict(study, study.latents[i], study.records[i], list(HORIZONS_YEARS), study.settings.forecast_samples)
+    horizons = [share * years for share in SHARES]
+    found = predict(study, study.latents[i], study.records[i], horizons, study.settings.forecast_samples)
     changes = [study.decode(z.mean(0)) - now for z in found]
     real = study.decode(study.latents[after]) - now
     limit = max(float(np.percentile(np.abs(changes[-1]), 99.8)), float(np.percentile(np.abs(real), 99.5)), 1e-6)
     panels = [
-        Panel(f"forecast {h:g} y", scan, True, change, limit) for h, change in zip(HORIZONS_YEARS, changes, strict=True)
+        Panel(f"forecast {h:.1f} y: change", scan, True, change, limit)
+        for h, change in zip(horizons, changes, strict=True)
     ]
-    years = float(pairs.horizon_years[chosen])
-    three_planes(study.pictures / "longitudinal.png",
-                 [Panel("scan", scan), *panels, Panel(f"real follow-up after {years:.1f} y", scan, False, real, limit)])
+    three_planes(study.pictures / "longitudinal.png", [
+        Panel("scan", scan), Panel(f"real follow-up, {years:.1f} y later", study.volume(after)), *panels,
+        Panel(f"real follow-up {years:.1f} y: change", scan, False, real, limit)])

@@ -13,11 +13,11 @@ from .fidelity import sampled_rows
 COLUMNS = ("samples", "number", "under the limit", "nearest: median", "nearest: smallest", "limit", "row of")
 PLANTED = 3
 NOISE = 0.5
-OTHERS = "other real people (the same audit)"
+OTHERS = "other held-out subjects (the same audit)"
 
 
 def compute(study: Study) -> Table:
-    """Generated samples, planted copies (which must be found) and other real people, against the training latents."""
+    """Generated samples, planted copies (which must be found) and other subjects, against the training latents."""
     training, subjects, what = _training(study)
     rows, generated = _generated(study)
     found = {"generated": audit(generated, training, subjects)}
@@ -35,7 +35,7 @@ def compute(study: Study) -> Table:
         f"Euclidean distance of latents to the nearest of {what}. The limit is the {PERCENTILE:g}th percentile of the "
         "distance of a training scan to the nearest scan of another subject: pairs of one subject do not count.",
         f"Planted copies are training scans plus noise of {NOISE:g} of the limit; an audit that does not find all of "
-        "them proves nothing. About 5 % of other real people fall under the limit by its definition.",
+        "them proves nothing. About 5 % of other subjects fall under the limit by its definition.",
     )
     return Table("memorisation", "Memorisation audit (paper, section 4.3)", study.label, COLUMNS, rows_of(cells), notes,
                  _pictures(study, rows, found["generated"], generated, training), values)
