@@ -55,6 +55,7 @@ def test_a_changed_condition_can_have_a_guidance_of_its_own(app) -> None:
     ui, p = app.widget.ui, app.widget.parameters
     boxes = {end: getattr(ui, f"guidance{end}Box") for end in GUIDED}
     assert not any(box.enabled for box in boxes.values()) and ui.guidanceSexBox.text == "common guidance"
+    assert ui.guidanceAgeBox.text == "as asked for"
     choose(ui.targetDiseaseBox, "AD")
     choose(ui.targetSexBox, "M")
     ui.targetAgeSlider.value = 80
