@@ -21,6 +21,7 @@ from braing3n_core.schema import Result
 from braing3n_core.volume import Volume
 
 from . import Requests, Scene, Tables, Timeline
+from .Choices import nameOf
 from .Colours import amountColours
 from .Jobs import Answer, Image, Job, jobFolder
 from .Scene import UNIT, Run
@@ -185,17 +186,31 @@ def transformOf(answer: Answer) -> np.ndarray:
     return np.asarray(record.get("native_to_atlas", np.eye(4)), dtype=float)
 
 
+MEASURES = {
+    "brain_ml": "Brain volume (ml)", "components": "Pieces of the brain", "stretch": "Stretch (factor)",
+    "template_dice": "Overlap with the template (Dice)", "similarity": "Likeness to the template (1 to 2)",
+    "determinant": "Change of volume (factor)", "rotation_degrees": "Rotation (degrees)",
+    "cropped_share": "Share outside the model's grid",
+}  # fmt: skip
+"""What preprocessing measures, in words."""
+
+
 def qualityRows(result: Result) -> list[tuple[str, str]]:
     """What preprocessing decided and measured, one line each; warnings come last."""
     record = result.provenance.get("preprocess", {})
     rows = [
-        ("Worked from stage", f"{record.get('stage', '?')} (asked for: {record.get('declared_stage', '?')})"),
+        ("Worked from stage", f"{nameOf(record.get('stage', '?'))} ({_asked(record.get('declared_stage', 'auto'))})"),
         ("Brain found by", f"{record.get('brain_backend', '?')}: {record.get('brain_reason', '')}"),
         ("Template", str(record.get("template", "?"))),
         ("Brain voxels outside the model's grid", str(record.get("cropped_brain_voxels", "?"))),
     ]
-    rows += [(Tables.taskName(name), f"{value:.4g}") for name, value in record.get("quality", {}).items()]
+    measured = record.get("quality", {}).items()
+    rows += [(MEASURES.get(name, Tables.taskName(name)), f"{value:.4g}") for name, value in measured]
     return rows + [("Note", warning) for warning in result.warnings]
+
+
+def _asked(declared: str) -> str:
+    return "suggested by the scan" if declared == "auto" else "as chosen"
 
 
 def saveRun(run: Run, folder: str | Path) -> list[Path]:

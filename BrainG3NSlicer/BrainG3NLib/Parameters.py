@@ -1,7 +1,7 @@
 """What a user can set in the panels. It is saved in the scene; what belongs to the computer is not (see Settings).
 
 A word of a condition is ``""`` for "as it is" or "read from the scan"; an age of 0 means the same. A condition's
-guidance of 0 stands for the common one.
+guidance of 0 stands for the common one, of an age for none.
 """
 
 from typing import Annotated

@@ -25,7 +25,7 @@ UNCHANGED = ""
 """A choice that stands for "as it is" (an edit) or "read from the scan" (what is known of it)."""
 UNKNOWN_AGE = 0.0
 COMMON = 0.0
-"""A guidance that stands for the common one."""
+"""A guidance that stands for the common one; of an age for none."""
 GUIDED = {
     "Disease": "disease", "Sex": "sex", "Age": "age_years", "Modality": "modality", "Site": "site", "Idh1": "idh1",
 }  # fmt: skip

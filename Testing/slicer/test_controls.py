@@ -12,11 +12,13 @@ pytest.importorskip("PySide6.QtWidgets", reason="pip install PySide6-Essentials"
 
 from BrainG3NLib import Choices
 from BrainG3NLib.Jobs import COARSE_SHARE, Job, Shares
+from BrainG3NLib.Logic import MEASURES
 from BrainG3NLib.Requests import DEFAULTS, GUIDED, buildRequest, settings, suggestModality
 from BrainG3NLib.Tables import SHORT_EFFECT_COLUMNS, offTarget
 
 from braing3n_core.checking import RANGES
 from braing3n_core.errors import RequestError
+from braing3n_core.preprocess.quality import EXPECTED
 from braing3n_core.schema import Conditions, CounterfactualRequest, ForecastRequest, Result
 
 from .conftest import addNoise, choose
@@ -53,6 +55,7 @@ def test_a_changed_condition_can_have_a_guidance_of_its_own(app) -> None:
     ui, p = app.widget.ui, app.widget.parameters
     boxes = {end: getattr(ui, f"guidance{end}Box") for end in GUIDED}
     assert not any(box.enabled for box in boxes.values()) and ui.guidanceSexBox.text == "common guidance"
+    assert ui.guidanceAgeBox.text == "as asked for"
     choose(ui.targetDiseaseBox, "AD")
     choose(ui.targetSexBox, "M")
     ui.targetAgeSlider.value = 80
@@ -143,13 +146,19 @@ def test_nothing_is_said_of_an_edit_that_changed_only_what_it_should() -> None:
     assert offTarget(EFFECTS[:2], READINGS) == ""
 
 
+def test_every_measure_of_preprocessing_has_words() -> None:
+    assert set(MEASURES) == set(EXPECTED)
+
+
 def test_quality_numbers_and_warnings_are_shown_under_preprocess(app) -> None:
     facts = {"preprocess": {"stage": "stripped", "declared_stage": "auto", "quality": {"template_dice": 0.93}}}
     result = Result("preprocess", provenance=facts, warnings=("The brain reaches the edge of the scan.",))
     app.widget.panels._show(SimpleNamespace(result=result, named={}))
     table = app.widget.ui.qualityTable
     shown = {table.item(r, 0).text(): table.item(r, 1).text() for r in range(table.rowCount)}
-    assert shown["Template dice"] == "0.93" and shown["Note"] == "The brain reaches the edge of the scan."
+    assert shown["Worked from stage"] == "Brain only (suggested by the scan)"
+    assert shown["Overlap with the template (Dice)"] == "0.93"
+    assert shown["Note"] == "The brain reaches the edge of the scan."
 
 
 @pytest.mark.parametrize(("name", "modality"), [

@@ -135,7 +135,7 @@ def main(folder: Path, scan: Path | None = None) -> None:
     camera.run("probeButton")
     camera.panel("probe")
     ui.targetDiseaseBox.currentIndex = ui.targetDiseaseBox.findData("AD")
-    ui.guidanceSlider.value, ui.editAdvanced.collapsed = 2.0, False
+    ui.guidanceDiseaseBox.value, ui.editAdvanced.collapsed = 2.0, False
     camera.run("counterfactualButton")
     camera.panel("counterfactual")
     camera.panel("view")
