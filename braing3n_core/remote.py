@@ -151,7 +151,7 @@ class Errand:
     def _upload(self, path: str, sha256: str, progress: Progress) -> None:
         """Send what the worker lacks of a file, from where it stands.
 
-        Each broken connection halves the pieces: 2 + 1 + 0.5 + ... MiB are all that can be sent in vain.
+        Each broken connection halves the pieces: 2, 1, 0.5, then 0.25 MiB each time are all that is sent in vain.
         """
         address, size, chunk = f"{API}/uploads/{sha256}", os.path.getsize(path), CHUNK_BYTES
         offset, deadline = self._standing(address), time.monotonic() + self.wire.patience_seconds

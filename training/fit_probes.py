@@ -19,6 +19,7 @@ from braing3n_core.checkpoint import CheckpointSpec, load_checkpoint, save_check
 from braing3n_core.errors import RequestError
 from braing3n_core.probes import LinearProbe, ProbePanel
 
+from .card import card
 from .fit_linear import (
     FOLDS,
     Design,
@@ -31,7 +32,7 @@ from .fit_linear import (
 )
 from .latents import LatentSet
 from .relevance import channel_scales
-from .stage import CARD, add_latents, command
+from .stage import add_latents, command
 from .store import Record
 
 REGRESSIONS = (
@@ -138,12 +139,13 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     options = add_latents(parser).parse_args()
     parent = load_checkpoint(options.tokenizer, "tokenizer")
-    panel = fit_panel(LatentSet.open(options.latents, parent.id).for_training(), print)
+    data = LatentSet.open(options.latents, parent.id).for_training()
+    panel = fit_panel(data, print)
     for probe in panel.probes:
         print(probe.task, probe.quality)
     config, arrays = panel.save_arrays()
     spec = CheckpointSpec(
-        kind="probes", config=config, tensors=arrays, card=CARD.format(title="The linear probes"), dtype="keep",
+        kind="probes", config=config, tensors=arrays, card=card("The linear probes", data.records), dtype="keep",
         parents={"tokenizer": parent.id}, metrics={p.task: p.quality for p in panel.probes},
     )
     save_checkpoint(options.out / "probes", spec, overwrite=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -26,12 +27,13 @@ def cache_tokens(
 ) -> np.ndarray:
     """Tokens (n,1200,D) float16 of the whole store, computed once and kept in ``path``.
 
-    Beside it lies the id of the encoder. Raises TrainingError when the kept tokens are of another encoder or store.
+    Beside it lies what they are of. Raises TrainingError when that is another encoder, or other volumes in this order.
     """
-    note, about = path.with_suffix(".json"), {"encoder": encoder_id, "volumes": len(store)}
+    note = path.with_suffix(".json")
+    about = {"encoder": encoder_id, "volumes": len(store), "voxels": _fingerprint(store)}
     if path.is_file():
-        kept = json.loads(note.read_text()) if note.is_file() else about
-        if kept != about:
+        kept = json.loads(note.read_text()) if note.is_file() else {}
+        if any(kept.get(name, value) != value for name, value in about.items()):
             raise TrainingError(
                 "train.other_tokens", f"{path} holds tokens of {kept}, asked for are those of {about}.",
                 "Give another --out, or remove that file.",
@@ -51,6 +53,12 @@ def cache_tokens(
     note.write_text(json.dumps(about))
     partial.replace(path)
     return np.load(path, mmap_mode="r")
+
+
+def _fingerprint(store: Store) -> str:
+    """Of the volumes in their order, by the statistics of their voxels: 16 hex digits."""
+    rows = [[record[name] for name in ("scale", "mean", "std")] for record in store.records]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 @torch.no_grad()

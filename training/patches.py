@@ -8,6 +8,8 @@ volume (ADR 20).
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from pathlib import Path
 
@@ -61,9 +63,17 @@ def learn_dictionaries(decoder: PatchDecoder, store: Store, volumes: int = 80, s
 
 @torch.no_grad()
 def cache_weights(store: Store, decoder: PatchDecoder, path: Path) -> np.ndarray:
-    """Weights (n,N,R+M) float16 of all patches of the store in the decoder's dictionaries, written to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Weights (n,N,R+M) float16 of all patches of the store in the decoder's dictionaries, kept in ``path``.
+
+    A run that goes on finds them there; those of other dictionaries or another store are made anew.
+    """
     config, layers = decoder.config, (decoder.to_voxels.tissue, decoder.to_voxels.mask)
+    atoms = hashlib.sha256(b"".join(layer.weight.cpu().numpy().tobytes() for layer in layers)).hexdigest()
+    note, about = path.with_suffix(".json"), {"dictionaries": atoms, "volumes": len(store)}
+    if path.is_file() and note.is_file() and json.loads(note.read_text()) == about:
+        return np.load(path, mmap_mode="r")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    note.unlink(missing_ok=True)  # until the last patch is there, they are nobody's
     offset = torch.cat([layer.bias @ layer.weight for layer in layers])
     shape = (len(store), NUM_TOKENS, config.atoms + config.mask_atoms)
     weights = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
@@ -75,6 +85,7 @@ def cache_weights(store: Store, decoder: PatchDecoder, path: Path) -> np.ndarray
         if i % 200 == 0:
             print(f"patches {i}/{len(store)}", file=sys.stderr, flush=True)
     weights.flush()
+    note.write_text(json.dumps(about))
     return weights
 
 

@@ -133,7 +133,7 @@ def main() -> None:
 
     picture = picture_of(store, config.mask_ratio, device)
     best = train(model.to(device), draw, settings.run(len(store), config, picture=picture))
-    save_stage(options.out, "encoder", best.mae.encoder, {}, {"volumes": len(store)})
+    save_stage(options.out, "encoder", best.mae.encoder, {}, {"volumes": len(store)}, store.records)
 
 
 if __name__ == "__main__":

@@ -19,20 +19,12 @@ from braing3n_core.config import config_from_dict, load_toml
 from braing3n_core.errors import BrainG3NError, ConfigError
 from braing3n_core.schema import nearest
 
+from .card import card
 from .loop import Run, TrainConfig
 from .parallel import join, leave, pick_device, rank
 from .store import Record
 
 T = TypeVar("T")
-
-CARD = (
-    "**Trained on digital phantoms (synthetic anatomy): a demonstration, not for clinical use.**\n\n"
-    "{title} of BrainG3N, the embedded default `small`. Made by `training/runs/small.sh` from moving templates\n"
-    "(ICBM152 as nilearn carries it, and CC0 skull-stripped T1 scans of OpenNeuro ds002748) by known effects of age,\n"
-    "sex, disease, tumour, site and contrast; see `training/phantom`. Nothing here was learnt from patients' labels,\n"
-    "and nothing it says is a claim about patients.\n"
-)
-
 
 def arguments(description: str, *, stores: bool = False, **extra: str) -> argparse.ArgumentParser:
     """The common command line of a stage; ``extra`` adds required paths by name and help, ``stores`` ``--store``."""
@@ -155,15 +147,19 @@ def command(main: Callable[[], None]) -> None:
 
 def save_stage(
     out: Path, kind: str, model: nn.Module, parents: dict[str, str], metrics: dict[str, Any],
-    keep_float32: tuple[str, ...] = (),
+    records: Sequence[Record],
 ) -> Checkpoint | None:
-    """Write the model as the checkpoint ``out/<kind>`` in half precision; only the first process does."""
+    """Write the model as the checkpoint ``out/<kind>`` in half precision; only the first process does.
+
+    records: of the volumes that it was trained on. A model's ``KEEP_FLOAT32`` names tensors that stay as they are.
+    """
     if rank() > 0:
         return None
     title = "The generator" if kind == "dit" else f"The {kind}"
     spec = CheckpointSpec(
-        kind=kind, config=asdict(model.config), tensors=model.state_dict(), card=CARD.format(title=title),
-        parents=parents, metrics=metrics, dtype="float16", keep_float32=keep_float32,
+        kind=kind, config=asdict(model.config), tensors=model.state_dict(), card=card(title, records),
+        parents=parents, metrics=metrics, dtype="float16",
+        keep_float32=getattr(model, "KEEP_FLOAT32", ()),
     )
     return save_checkpoint(out / kind, spec, overwrite=True)
 

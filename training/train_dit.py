@@ -83,9 +83,7 @@ def main() -> None:
 
     run = settings.run(len(latents), config, {"tokenizer": parent.id}, picture)
     best = train(objective, draw, run)
-    save_stage(
-        options.out, "dit", best.network, {"tokenizer": parent.id}, {"volumes": len(latents)}
-    )
+    save_stage(options.out, "dit", best.network, {"tokenizer": parent.id}, {"volumes": len(latents)}, data.records)
 
 
 def require_channels(config: DiTConfig, channels: int, file: str) -> None:

@@ -211,9 +211,8 @@ def main() -> None:
     run = settings.run(len(pairs.horizon_years), (config, extra), {"tokenizer": parent.id})
     best = train(objective, visits.draw_bridge if extra.preset == "bridge" else visits.draw_change, run)
     metrics = {"pairs": len(pairs.horizon_years), "preset": extra.preset}
-    save_stage(
-        options.out, "forecaster", best.network, {"tokenizer": parent.id}, metrics
-    )
+    seen = [data.records[i] for i in sorted({*pairs.baseline.tolist(), *pairs.follow_up.tolist()})]
+    save_stage(options.out, "forecaster", best.network, {"tokenizer": parent.id}, metrics, seen)
 
 
 if __name__ == "__main__":

@@ -156,10 +156,8 @@ def _objective(
 
 def save_tokenizer(tokenizer: Tokenizer, encoder_id: str, tokens: np.ndarray, store: Store, out: Path) -> None:
     """Write the checkpoint and the latent set of the store."""
-    saved = save_stage(
-        out, "tokenizer", tokenizer, {"encoder": encoder_id}, {"volumes": len(store)},
-        keep_float32=("latent_mean", "latent_std"),
-    )
+    parents, metrics = {"encoder": encoder_id}, {"volumes": len(store)}
+    saved = save_stage(out, "tokenizer", tokenizer, parents, metrics, store.records)
     LatentSet(project(tokens, tokenizer), store.records, saved.id if saved else None).save(out)
 
 

@@ -169,7 +169,7 @@ def _uncertainty(run: Run, image: Image) -> None:
     display.SetAndObserveColorNodeID(amountColours(run.scene).GetID())
     display.SetAutoWindowLevel(False)
     display.SetWindowLevelMinMax(0.0, image.limit)
-    Scene.addLegend(run, node, f"Spread of the samples\n({UNIT})")
+    Scene.addLegend(run, node, f"Spread of the samples\n({UNIT})", "%.3g")
 
 
 def _on(run: Run, image: Image) -> Image:

@@ -17,6 +17,8 @@ from .Colours import differenceColours
 from .Volumes import fillNode
 
 SYNTHETIC = "SYNTHETIC"
+IMAGINED = ("counterfactual", "forecast")
+"""Verbs whose images a model made; the others show what is in the scan."""
 UNIT = "the scan's own unit"
 TITLE_POINTS, LABEL_POINTS = 11, 10
 PREFIX = "BrainG3N."
@@ -83,7 +85,8 @@ class Run:
         if self.inputNode is not None:
             own = self.hierarchy.GetItemByDataNode(self.inputNode)
             parent = (own and self.hierarchy.GetItemParent(own)) or parent
-        unique = self.hierarchy.GenerateUniqueItemName(f"{self.stem} [{SYNTHETIC}]")
+        name = f"{self.stem} [{SYNTHETIC}]" if self.result.kind in IMAGINED else self.stem
+        unique = self.hierarchy.GenerateUniqueItemName(name)
         return self.hierarchy.CreateFolderItem(parent, unique)
 
     def _item(self, node) -> int:
@@ -130,8 +133,8 @@ def showAsDifference(run: Run, node, limit: float, unit: str) -> None:
     addLegend(run, node, f"Difference\n({unit})")
 
 
-def addLegend(run: Run, node, title: str) -> None:
-    """A colour legend beside the views of a volume."""
+def addLegend(run: Run, node, title: str, numbers: str = "%+.3g") -> None:
+    """A colour legend beside the views of a volume. numbers: how its labels are written, here with their sign."""
     legend = run.add("vtkMRMLColorLegendDisplayNode", run.scene.GenerateUniqueName("BrainG3N legend"))
     display = node.GetDisplayNode()
     legend.SetAndObservePrimaryDisplayNode(display)
@@ -139,7 +142,7 @@ def addLegend(run: Run, node, title: str) -> None:
     legend.SetTitleText(title)
     legend.GetTitleTextProperty().SetFontSize(TITLE_POINTS)
     legend.GetLabelTextProperty().SetFontSize(LABEL_POINTS)
-    legend.SetLabelFormat("%+.3g")
+    legend.SetLabelFormat(numbers)
     legend.SetNumberOfLabels(5)
     legend.SetMaxNumberOfColors(256)
     legend.SetPosition(0.97, 0.5)

@@ -83,6 +83,11 @@ class StageHint:
         self._scan, self._wanted = "", False
         self.say("")
 
+    def close(self) -> None:
+        """Cancel, and give the thread a moment to remove its copy of the scan."""
+        self.forget()
+        self.runner.abandon(1.0)
+
     def say(self, text: str) -> None:
         """One line under the stage; none when there is nothing to say."""
         self.ui.stageLabel.text = text

@@ -127,7 +127,7 @@ class Panels:
         """End everything that was started."""
         self.timer.stop()
         self.runner.abandon(2.0)
-        self.hint.forget()
+        self.hint.close()
         self._dropUnfinished()
         self.stamp.letGo()
         self.compute.close()

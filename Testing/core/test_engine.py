@@ -312,17 +312,6 @@ def _tilted(preprocessed: Preprocessed) -> Preprocessed:
     )
 
 
-def test_capabilities_tell_what_a_form_needs_and_load_no_weights(tiny_checkpoint: Path) -> None:
-    engine = Engine(tiny_checkpoint)
-    facts = json.loads(json.dumps(engine.capabilities()))
-    assert facts["vocabularies"]["dit"]["disease"] == ["HC", "MCI", "AD", "GBM"]
-    assert facts["vocabularies"]["forecaster"]["horizon_years"] is None
-    assert facts["verbs"]["forecast"]["available"] and facts["device"]["why"]
-    assert {p["task"] for p in facts["probes"]} >= {"age", "sex", "disease", "modality"}
-    assert facts["brain_backends"]["template"]["why"] and facts["checkpoint"]["licence"] == "Apache-2.0"
-    assert not {"encoder", "tokenizer", "dit", "forecaster"} & set(vars(engine.parts))
-
-
 def test_bfloat16_reads_what_float32_reads(tiny_checkpoint: Path, encoded: Encoded) -> None:
     latents = {}
     for precision in ("float32", "bfloat16"):

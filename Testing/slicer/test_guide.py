@@ -47,6 +47,17 @@ def test_every_word_that_the_guide_sets_in_italics_is_on_the_screen() -> None:
     assert not known("Make it so")
 
 
+CONTROLS = ("QComboBox", "QSpinBox", "QDoubleSpinBox", "QPushButton", "QCheckBox", "QLineEdit", "ctkSliderWidget",
+            "ctkPathLineEdit", "qMRMLNodeComboBox")  # fmt: skip
+
+
+def test_every_control_says_what_it_is_for() -> None:
+    ui = ET.parse(MODULE / "Resources" / "UI" / "BrainG3N.ui")
+    controls = [widget for widget in ui.iter("widget") if widget.get("class") in CONTROLS]
+    silent = [w.get("name") for w in controls if not w.findtext("property[@name='toolTip']/string")]
+    assert len(controls) > 50 and silent == []
+
+
 def test_the_guide_names_every_file_of_the_package_once() -> None:
     table = GUIDE[GUIDE.index("| file of `BrainG3NLib`") :]
     named = re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines()[2:] if row.startswith("|")))

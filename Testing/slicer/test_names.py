@@ -103,6 +103,8 @@ assert module.parent.icon is not None and len(slicer.app.startup) == 1
 ui.horizonsEdit.text, ui.guidanceSlider.value, ui.seedBox.value, ui.uncertaintyBox.checked = "3, 7", 2.5, 4, False
 p = app.widget.parameters
 assert (p.horizons, p.guidance, p.seed, p.uncertainty) == ("3, 7", 2.5, 4, False)
+ui.targetAgeSlider.value, ui.guidanceAgeBox.value = 80, 3.0
+assert (p.targetAge, p.guidanceAge, ui.guidanceAgeBox.enabled, ui.guidanceSexBox.enabled) == (80, 3.0, True, False)
 node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Head")
 ui.inputSelector.setCurrentNode(node)
 assert p.inputVolume is node

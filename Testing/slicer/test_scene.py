@@ -12,14 +12,17 @@ slicer = pytest.importorskip("slicer", reason="pip install slicer-core")
 
 import vtk
 from BrainG3NLib.Colours import divergingTable
+from BrainG3NLib.Jobs import Answer
 from BrainG3NLib.Scene import PREFIX
 from BrainG3NLib.Stamp import PLACE, Stamp
 from BrainG3NLib.Tables import VERDICTS, effectRows, threshold
 from BrainG3NLib.Volumes import affineOf, fillNode
 
+from braing3n_core.schema import ProbeRequest, Result
+
 from .conftest import addVolume
 from .harness.mrml import Mrml
-from .results import EFFECTS, READINGS, counterfactual, forecast
+from .results import EFFECTS, READINGS, accept, counterfactual, forecast
 
 OBLIQUE = np.array([[0.9, 0.1, 0.2, 40.0], [0.1, 1.1, -0.1, -30.0], [0.1, 0.2, 1.4, 12.0], [0.0, 0.0, 0.0, 1.0]])
 """Right-handed: Slicer's reader turns the voxels of a left-handed grid around, which keeps every point in place."""
@@ -116,6 +119,14 @@ def test_samples_share_their_limits_and_each_says_its_seed(mrml, head) -> None:
     assert {node.GetScalarVolumeDisplayNode().GetWindowLevelMax() for node in changes} == {12.0}
     assert [node.GetAttribute(PREFIX + "Seed") for node in changes] == ["7", "8", "9"]
     assert run.named["uncertainty"].GetScalarVolumeDisplayNode().GetWindowLevelMin() == 0.0
+    signed = {n.GetTitleText().split("\n")[0]: n.GetLabelFormat() for n in run.nodes if hasattr(n, "GetLabelFormat")}
+    assert signed == {"Difference": "%+.3g", "Spread of the samples": "%.3g"}
+
+
+def test_a_folder_says_synthetic_only_where_a_model_made_images(mrml, head) -> None:
+    read = accept(mrml.scene, head, ProbeRequest("x"), Answer(Result("probe", readings=READINGS), (), {}))
+    for run, isSynthetic in ((read, False), (counterfactual(mrml.scene, head), True)):
+        assert ("SYNTHETIC" in run.hierarchy.GetItemName(run.folder)) == isSynthetic
 
 
 def test_the_classes_that_probes_weigh_become_a_bar_chart(mrml, head) -> None:

@@ -14,9 +14,11 @@ from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
 from training.calibrate_forecaster import recalibrated, subject_keys
 from training.evaluate.metrics.change import folds_of
+from training.evaluate.readers import Reader
 from training.evaluate.study import QUICK, Study
 from training.evaluate.tables.counterfactual import EDITS, Reads, _reached, _unseen
 from training.evaluate.tables.longitudinal import compute, forward_pairs
+from training.fit_linear import LinearFit
 from training.store import Store
 
 from ..core.tiny_checkpoint import make_tiny_checkpoint
@@ -91,3 +93,14 @@ def test_subjects_whom_the_calibration_was_fitted_on_are_left_out_of_the_forecas
     assert len(forward_pairs(calibrated).before) > 2
     assert calibrated.fingerprint_of("longitudinal") != study.fingerprint_of("longitudinal")
     assert any("fitted on 1 subjects of this data" in note for note in compute(calibrated).notes)
+
+
+def test_a_held_out_probe_judges_as_if_every_word_were_as_frequent() -> None:
+    truth = np.array(["AD"] * 8 + ["HC"] * 32)
+    shares = np.where(truth[:, None] == "AD", [[0.4, 0.6]], [[0.1, 0.9]])  # the rare word never passes one half
+    fit = LinearFit(np.array([[1.0, 1.0]]), np.array([0.0]), 1.0, shares, ("AD", "HC"))
+    reader = Reader("disease", ("AD", "HC"), fit, truth, shares)
+    assert reader.quality == 1.0
+    # Log-odds of the second word: 0.6 to 0.4 is below its four to one among the scans, 0.9 to 0.1 above.
+    latents = np.log([[[1.5, 1.0]], [[9.0, 1.0]]])
+    assert reader.named(latents).tolist() == ["AD", "HC"]

@@ -139,11 +139,12 @@ def test_the_papers_bridge_and_another_tokenizer_have_rows_beside_ours(report: P
     assert rebuilt[f"{other.name}, 32 channels/mse"] > 0
 
 
-def test_a_bridge_on_other_latents_is_refused(checkpoint: Path, other: Path, balls: Path, tmp_path: Path,
+def test_a_bridge_on_other_latents_is_refused_at_once(checkpoint: Path, other: Path, balls: Path, tmp_path: Path,
                                               capsys: pytest.CaptureFixture) -> None:
     arguments = ["all", "--store", str(balls), "--checkpoint", str(other), "-o", str(tmp_path), "--quick", "--only",
-                 "longitudinal", "--bridge", str(checkpoint / "bridge")]
+                 "shipped", "longitudinal", "--bridge", str(checkpoint / "bridge")]
     assert main(arguments) == 1
+    assert not (tmp_path / "tables").exists()  # before any table was computed
     assert "The bridge was trained on latents of the tokenizer" in capsys.readouterr().err
 
 

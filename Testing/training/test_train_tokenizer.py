@@ -119,3 +119,15 @@ def test_a_guess_that_is_too_smooth_gets_half_of_its_spread_back_and_keeps_its_m
     after = tokenizer.decoder.weights(tokenizer.projection(volumes.tokens))[..., :WIDTH].flatten(0, 1)
     torch.testing.assert_close(after.std(0) / before.std(0), torch.full((WIDTH,), 2.0), rtol=0.02, atol=0)
     torch.testing.assert_close(after.mean(0), before.mean(0), rtol=0.02, atol=0.2)
+
+
+def test_cached_weights_are_kept_for_a_run_that_goes_on_and_made_anew_for_other_dictionaries(
+    volumes: LinearVolumes, tmp_path: Path
+) -> None:
+    decoder, path = started(volumes, CONFIG, tmp_path).decoder, tmp_path / "patches.npy"
+    weights, made = np.load(path), path.stat().st_mtime_ns
+    assert np.array_equal(cache_weights(cast(Store, volumes), decoder, path), weights)
+    assert path.stat().st_mtime_ns == made
+    decoder.to_voxels.tissue.weight.data.neg_()
+    assert np.allclose(cache_weights(cast(Store, volumes), decoder, path)[..., :WIDTH], -weights[..., :WIDTH], atol=0.1)
+    assert path.stat().st_mtime_ns != made

@@ -83,6 +83,7 @@ class Decoder(nn.Module):
 class Tokenizer(nn.Module):
     """Projection D -> C with its standardisation, and the decoder. The encoder stays outside, frozen."""
 
+    KEEP_FLOAT32 = ("latent_mean", "latent_std")
     latent_mean: Tensor
     latent_std: Tensor
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..grid import MIN_AXIS
 from ..volume import Volume
 from .masks import head_mask
 from .spatial import resample_isotropic
@@ -18,6 +19,8 @@ _SMALLEST_ML = 3.0
 
 def face_mm(volume: Volume) -> float | None:
     """How far the face stands before the forehead, mm; negative where it was removed; None where it is not in view."""
+    if min(n * s for n, s in zip(volume.shape, volume.spacing_mm, strict=True)) < MIN_AXIS * SPACING_MM:
+        return None  # a slab too thin to be a coarse volume shows no profile
     steps = [max(int(SPACING_MM // s), 1) for s in volume.spacing_mm]
     thin = volume.array[tuple(slice(None, None, step) for step in steps)]
     coarse = resample_isotropic(Volume.from_array(thin, volume.affine @ np.diag([*steps, 1.0])), SPACING_MM)

@@ -1,9 +1,9 @@
 """Brain extraction by HD-BET 2 (Isensee 2019), the paper's tool, when its package and its weights are there.
 
-Its package is an extra of its own, installed under this project's constraints so that torch stays as it is. nnU-Net's
-predictor is called in this process on the weights folder, without HD-BET's own wrapper (which replaces ``sys.stdout``
-and spawns workers). Tests run it on random weights in a folder of the real form; it has not been run with the real
-weights, whose sha256 is therefore not known here: it is put on record, and checked where a file
+Its package is installed by hand, under this project's constraints so that torch stays as it is (docs/data.md).
+nnU-Net's predictor is called in this process on the weights folder, without HD-BET's own wrapper (which replaces
+``sys.stdout`` and spawns workers). Tests run it on random weights in a folder of the real form; it has not been run
+with the real weights, whose sha256 is therefore not known here: it is put on record, and checked where a file
 ``checkpoint_final.pth.sha256`` lies beside them, which matters because nnU-Net's weights are a pickle.
 """
 

@@ -38,6 +38,7 @@ from .scans import RealScans
 from .study import QUICK, Settings, Study
 from .table import Table, load_table, save_table
 from .tables import TABLES
+from .tables.longitudinal import bridge_of
 
 NUMBERS = {
     "scans": "first scans of the store to use", "samples": "generated brains an arm (64)",
@@ -78,6 +79,8 @@ def run_all(study: Study, names: Sequence[str], command: str) -> Path:
                 "evaluate.table", f"There is no table {name!r}.",
                 f"{nearest(name, list(TABLES))}Tables: {', '.join(TABLES)}.",
             )
+    if "longitudinal" in names:
+        bridge_of(study)  # a bridge that does not fit is refused now, not after an hour of other tables
     for number, name in enumerate(names):
         if load_table(study.out, name, study.fingerprint_of(name)) is not None:
             print(f"[{number + 1}/{len(names)}] {name}: finished before", file=sys.stderr, flush=True)

@@ -93,6 +93,13 @@ def test_a_head_without_its_face_is_suggested_defaced(head, template_mask) -> No
     assert decide_stage("defaced", evidence) == "defaced" and decide_stage("native", evidence) == "native"
 
 
+def test_a_slab_too_thin_for_a_profile_is_judged_by_the_rest_of_the_evidence(head, template_mask) -> None:
+    volume, _ = head
+    slab = Volume.from_array(volume.array[:, :, 90:99], volume.affine)
+    evidence = examine(slab, template_mask)
+    assert evidence.face_mm is None and evidence.suggested == "native"
+
+
 def test_a_head_that_ends_above_the_nose_is_not_called_defaced(head, template_mask) -> None:
     volume = faceless(head)
     affine = volume.affine.copy()

@@ -33,8 +33,8 @@ def compute(study: Study) -> Table:
 def _notes(study: Study) -> tuple[str, ...]:
     return (
         "Balanced accuracy of a linear probe on the samples' latents; chance is one half (a quarter for modality). The "
-        "held-out probe was fitted on these real scans, which the generator never saw; the shipped probe on "
-        "the generator's own training cohort.",
+        "held-out probe was fitted on these real scans, which the generator never saw, and judges as if every word "
+        "were as frequent; the shipped probe was fitted on the generator's own training cohort.",
         "Null: share read as the first word when that condition is set to null. Prior: share of the first word among "
         "the real scans. Ceiling: the held-out probe's own accuracy on real scans that it had not seen.",
         f"All arms of a row share their noises and bases, guidance {study.settings.guidance_scale:g}, "

@@ -16,6 +16,7 @@ from braing3n_core.generation.counterfactual import EditOptions, counterfactual
 
 from ...fit_linear import FOLDS
 from ...store import Record
+from ...train_forecaster import visit_pairs
 from ..figures import Panel, three_planes
 from ..metrics.change import folds_of
 from ..metrics.edits import composition_error, drift, effectiveness, reversibility
@@ -65,6 +66,7 @@ def compute(study: Study) -> Table:
         cells.append(_row(study, asked, rows, made, values))
         if len(pictures) < 2:
             pictures.append(_picture(study, asked, int(rows[0]), made["there"][0]))
+    cells += _floor(study, values)
     return Table("counterfactual", "Counterfactuals of real scans (not in the paper)", study.label, COLUMNS,
                  rows_of(cells), _notes(study), tuple(pictures), values)
 
@@ -80,7 +82,9 @@ def _notes(study: Study) -> tuple[str, ...]:
         "the mean reading. Held-out probes were fitted on these real scans, each without the subjects that it reads.",
         "Drift: mean absolute change of a reading that was not asked to change: total variation of probabilities (aim "
         "for sex and site: under .02), years of age; by the shipped probes, of site by held-out ones. A brain that "
-        "looks ill also looks older: that drift of age is in the anatomy.",
+        "looks ill also looks older: that drift of age is in the anatomy. The last row is what the same readings move "
+        "by between two real visits of a subject, at one site, where nothing was edited: no edit can be told from none "
+        "below it.",
         "Out of distribution: the checkpoint's score, whose limit is 1, mean over scans, before -> after.",
     )
 
@@ -208,13 +212,27 @@ def _unseen(
 
 
 def _drift(
-    study: Study, task: str, asked: Asked, rows: np.ndarray, flat: dict[str, np.ndarray], there: np.ndarray
+    study: Study, task: str, asked: Asked | None, rows: np.ndarray, flat: dict[str, np.ndarray], there: np.ndarray
 ) -> float | None:
     """Of a reading that was not asked to change; held-out probes read what the checkpoint has no probe for."""
-    if task == TASK_OF.get(asked.label, asked.label):
+    if asked is not None and task == TASK_OF.get(asked.label, asked.label):
         return None
     read = _shipped(study, task, flat) or _unseen(study, task, (), rows, there)
     return None if read is None else drift(read.before, read.after)
+
+
+def _floor(study: Study, values: dict[str, float]) -> list[list[Cell]]:
+    """How far each reading moves from one real visit of a subject to the next, where nothing was edited."""
+    found = visit_pairs(study.records)
+    forward = np.flatnonzero(found.horizon_years.numpy() > 0)[: study.settings.edits]
+    before, after = found.baseline.numpy()[forward], found.follow_up.numpy()[forward]
+    if not len(before):
+        return []
+    there = study.latents[after]
+    flat = {"scan": study.latents[before].reshape(len(before), -1), "there": there.reshape(len(before), -1)}
+    drifts = [_drift(study, task, None, before, flat, there) for task in DRIFTS]
+    values.update({f"next visit/drift {t}": d for t, d in zip(DRIFTS, drifts, strict=True) if d is not None})
+    return [["none: the subject's next visit", len(before), *[None] * 4, *drifts, _realism(study, flat)]]
 
 
 def _realism(study: Study, flat: dict[str, np.ndarray]) -> str | None:

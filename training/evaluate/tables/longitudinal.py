@@ -162,7 +162,7 @@ def _forecasts(study: Study, pairs: Pairs) -> dict[str, np.ndarray]:
     """Latents (n,S,N,C) float16 by kind of forecast, kept between runs."""
     key = [study.ids["forecaster"], study.fingerprint["records"], pairs.before.tolist(), pairs.after.tolist(),
            study.settings.forecast_samples, study.settings.forecast_steps, study.settings.seed]
-    bridge = _bridge(study)
+    bridge = bridge_of(study)
     if bridge is not None:
         key += [bridge.parts.checkpoint("forecaster").id, study.settings.bridge_steps]
     path = study.cache_path("forecasts", key)
@@ -206,7 +206,7 @@ def _read(study: Study, pairs: Pairs, samples: dict[str, np.ndarray], task: str,
     return Read(change, real, {**found, "copy of the baseline": np.zeros((len(before), 1))}, widened)
 
 
-def _bridge(study: Study) -> Inference | None:
+def bridge_of(study: Study) -> Inference | None:
     """The paper's forecaster beside ours, when one was given. Raises RequestError when it reads other latents."""
     if study.bridge is None:
         return None

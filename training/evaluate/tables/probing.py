@@ -95,8 +95,8 @@ def _notes() -> tuple[str, ...]:
     return (
         f"{FOLDS}-fold cross-validation, stratified, a subject in one fold; the penalty is chosen inside each fold.",
         "Brackets: 95 % intervals by a bootstrap over subjects.",
-        f"Confounds alone: the same protocol on {', '.join(CONFOUNDS)} without what is asked. A reading no better "
-        "than this says nothing about anatomy.",
+        f"Confounds alone: the same protocol on {', '.join(CONFOUNDS).replace('_years', '')} without what is asked. A "
+        "reading no better than this says nothing about anatomy.",
         "Leave site out: tested on a scanner that no scan of the fit came from.",
         "Shipped probe: the checkpoint's own, fitted on its training cohort, on these scans, as it is.",
         "Patient-pooled: the mean over a subject's scans.",

@@ -36,7 +36,9 @@ def compute(study: Study) -> Table:
         values[f"age/{scale:g}"] = correlation(asked, read)
         means = "/".join(f"{read[asked == a].mean():.1f}" for a in AGES_YEARS) if reader else None
         cells.append([*row, values[f"age/{scale:g}"], means, HERE])
-    notes = ("Balanced accuracy by the held-out probe (the shipped one where too few real subjects carry the label), "
+    notes = (("Guidance amplifies the age too, as in the paper." if study.settings.guide_numbers else
+              "Guidance amplifies classes and leaves the age as it was asked for; in the paper it amplifies all."),
+             "Balanced accuracy by the held-out probe (the shipped one where too few real subjects carry the label), "
              "as in the table of controllability, whose samples at its scale these are.",)
     return Table("guidance", "Guidance sweep (paper, Table 3)", study.label, COLUMNS, rows_of(cells + PAPER), notes,
                  _picture(study, values), values)
