@@ -35,6 +35,9 @@ images:
 @pytest.fixture
 def cohorts(test_data: Path, tmp_path: Path) -> Path:
     """The manifest of 14 stripped brains and ten other T1."""
+    for needed in ("ds002748", "whole_head_T1", "ms_patient01", "tumour_TCGA-FG-6692", "mindgrab"):
+        if not (test_data / needed).is_dir():
+            pytest.skip(f"Needs {test_data / needed} (see CONTRIBUTING.md).")
     out, card = tmp_path / "manifest.tsv", tmp_path / "heads.yaml"
     card.write_text(HEADS)
     assert manifest([str(test_data / "ds002748"), f"{card}={test_data}", "-o", str(out)]) == 0
