@@ -12,8 +12,8 @@ Heavy imports wait for the first use, so that a bad request is refused at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +170,23 @@ class Engine:
     def forget_scan(self) -> None:
         """Let go of the last scan and all that was made from it."""
         self._scan = None
+
+    def ahead(self) -> Iterator[Callable[[], object]]:
+        """What the next run would wait for, in pieces that a caller with time to spare may call one by one.
+
+        Template and networks, then what follows from the kept scan alone. A piece whose work is done costs nothing;
+        one may raise what the run itself would raise. The answers are the same with them or without.
+        """
+        from .preprocess.template import load_template
+
+        yield load_template
+        for kind in filter(self.parts.has, ("encoder", "tokenizer", "probes", "dit", "forecaster")):
+            yield partial(getattr, self.parts, kind)
+        scan = self._scan
+        if scan is not None:
+            yield lambda: self.encode(scan.preprocessed)
+            yield lambda: scan.decoded(self._inference)
+            yield lambda: scan.renderer.prepare()
 
     @cached_property
     def _inference(self) -> Inference:

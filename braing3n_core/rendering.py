@@ -27,6 +27,10 @@ class Renderer:
         self.atlas_to_native = np.linalg.inv(self.preprocessed.record.transform())
         self.normalisation = encoded.normalisation
 
+    def prepare(self) -> None:
+        """Make all that depends on the scan alone now, rather than at the first rendering."""
+        _ = self._atlas_weights, self._native_weights, self._box_grid, self._bias_box
+
     def residual(self, decoded_edit: np.ndarray, decoded_source: np.ndarray) -> Rendered:
         """The scan's own voxels plus the decoded change. Both (X,Y,Z), z-scored."""
         change = intensity_change(decoded_edit, decoded_source, self.normalisation.std)

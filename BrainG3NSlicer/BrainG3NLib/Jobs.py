@@ -155,11 +155,12 @@ class Shares:
 
 
 def coarsened(request: AnyRequest) -> AnyRequest | None:
-    """The same question with few steps (and one sample), or None for a verb that has no steps."""
+    """The same question with few steps, of a forecast one sample at the furthest horizon; None where none are asked."""
     if isinstance(request, CounterfactualRequest) and request.num_steps > COARSE_STEPS:
         return replace(request, num_steps=COARSE_STEPS)
     if isinstance(request, ForecastRequest) and request.num_steps > COARSE_STEPS:
-        return replace(request, num_steps=COARSE_STEPS, samples=1, uncertainty=False)
+        furthest = max(request.horizons_years, key=abs)
+        return replace(request, num_steps=COARSE_STEPS, samples=1, uncertainty=False, horizons_years=(furthest,))
     return None
 
 

@@ -135,6 +135,25 @@ def test_a_second_question_about_the_same_file_does_not_preprocess_again(
     assert again.provenance["input"] == first.provenance["input"]
 
 
+def test_what_is_made_ahead_is_used_and_changes_no_voxel(
+    tiny_checkpoint: Path, registered_scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = counterfactual(registered_scan)
+    prepared = PreprocessRequest(str(registered_scan), asked.preprocess)
+
+    def voxels(name: str, engine: Engine) -> bytes:
+        result = engine.run(asked, tmp_path / name)
+        return next(Path(o.path) for o in result.outputs if o.role == "counterfactual").read_bytes()
+
+    plain = voxels("plain", Engine(tiny_checkpoint, "cpu"))
+    engine = Engine(tiny_checkpoint, "cpu")
+    engine.run(prepared, tmp_path / "prepared")
+    for piece in engine.ahead():
+        piece()
+    monkeypatch.setattr("braing3n_core.inference.Inference.encode", None)  # it is not encoded once more
+    assert voxels("ahead", engine) == plain
+
+
 def test_a_changed_file_of_the_same_name_is_read_again(
     engine: Engine, registered_scan: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ pytest.importorskip("slicer", reason="pip install slicer-core")
 pytest.importorskip("PySide6.QtWidgets", reason="pip install PySide6-Essentials", exc_type=ImportError)
 
 from BrainG3NLib import Choices
-from BrainG3NLib.Jobs import COARSE_SHARE, Job, Shares
+from BrainG3NLib.Jobs import COARSE_SHARE, COARSE_STEPS, Job, Shares, coarsened
 from BrainG3NLib.Logic import MEASURES
 from BrainG3NLib.Requests import DEFAULTS, GUIDED, buildRequest, settings, suggestModality
 from BrainG3NLib.Tables import SHORT_EFFECT_COLUMNS, offTarget
@@ -19,7 +19,7 @@ from BrainG3NLib.Tables import SHORT_EFFECT_COLUMNS, offTarget
 from braing3n_core.checking import RANGES
 from braing3n_core.errors import RequestError
 from braing3n_core.preprocess.quality import EXPECTED
-from braing3n_core.schema import Conditions, CounterfactualRequest, ForecastRequest, Result
+from braing3n_core.schema import Conditions, CounterfactualRequest, ForecastRequest, ProbeRequest, Result
 
 from .conftest import addNoise, choose
 from .results import EFFECTS, READINGS, counterfactual
@@ -178,6 +178,14 @@ def test_a_suggested_modality_is_chosen_and_said_and_can_be_changed(app) -> None
     assert "Modality FLAIR" in ui.messageLabel.text
     choose(ui.modalityBox, "T2")
     assert app.widget.parameters.modality == "T2"
+
+
+def test_a_coarse_forecast_is_one_sample_of_few_steps_at_the_furthest_horizon() -> None:
+    coarse = coarsened(ForecastRequest("scan.nrrd", horizons_years=(1.0, -4.0, 3.0), samples=8, num_steps=25))
+    assert isinstance(coarse, ForecastRequest)
+    assert (coarse.horizons_years, coarse.samples, coarse.num_steps) == ((-4.0,), 1, COARSE_STEPS)
+    assert coarsened(ProbeRequest("scan.nrrd")) is None
+    assert coarsened(CounterfactualRequest("scan.nrrd", num_steps=COARSE_STEPS)) is None
 
 
 def test_progress_never_goes_back_when_a_coarse_answer_comes_first() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ import pytest
 from braing3n_core.cli import main
 from braing3n_core.errors import ProcessError
 from braing3n_core.local_worker import LocalWorker
+from braing3n_core.worker.serve import Address, _listen
 
 from .conftest import RunningWorker, command_line, contents, descendants, steps, wait_for
 
@@ -49,6 +52,22 @@ def test_it_can_be_started_again_after_a_stop_and_stopped_twice(tmp_path: Path) 
     local.stop()
     assert local.start().run(steps(1), tmp_path / "out").outputs
     local.stop()
+
+
+def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_headers() -> None:
+    async def accepted_without_delay() -> int:
+        told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            told.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listening = _listen(Address(port=0))
+        async with await asyncio.start_server(accept, sock=listening):
+            with socket.create_connection(listening.getsockname()):
+                return await told
+
+    assert asyncio.run(accepted_without_delay()) == 1  # else 40 ms a call, by Nagle's algorithm
 
 
 def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:

@@ -66,12 +66,22 @@ class Executor:
     def work(self) -> None:
         """Do orders for ever (the main thread)."""
         while True:
+            self._prepare_next()
             try:
                 order = self._orders.get(timeout=self.forget_seconds)
             except queue.Empty:
                 self._forget()
                 continue
             self._do(order)
+
+    def _prepare_next(self) -> None:
+        """Use the time until the next order for what it would wait for: templates, networks, the last scan's tokens."""
+        ahead = getattr(self.engine, "ahead", None)
+        for piece in ahead() if ahead is not None else ():
+            if not self._orders.empty():
+                return
+            with suppress(Exception):  # what is wrong is said to the job that needs it
+                piece()
 
     def _do(self, order: dict[str, Any]) -> None:
         job, said = order["run"], 0.0
