@@ -117,6 +117,8 @@ def _generate_verb(options: argparse.Namespace, cancel: Cancel) -> None:
         _refuse_cohort_options(options)
         _request(options, cancel)
         return
+    if options.format == "nrrd":
+        raise RequestError("cohort.format", "The images of a BIDS data set are NIfTI.", "Leave out --format nrrd.")
     from .cohort import CohortPlan, make_cohort, read_rows
     from .shard import parse_shard
 

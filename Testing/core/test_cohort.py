@@ -118,6 +118,15 @@ def test_what_only_a_cohort_knows_is_refused_without_one(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_cohort_in_nrrd_is_refused_before_a_brain_is_made(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["generate", "--bids", "--format", "nrrd", "--checkpoint", str(tiny_checkpoint)]
+    assert main([*words, "-o", str(tmp_path / "out")]) == 1
+    assert "Leave out --format nrrd" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("content", "said"), [
     (b"participant_id\tdisease\nM\xfcller\tAD\n", "not UTF-8"),
     (b"participant_id\tDesease\nsub-1\tAD\n", "none of the columns"), (b"age\tsex\n", "no rows"),
