@@ -15,6 +15,8 @@ from braing3n_core.schema import GenerateRequest, Result, request_to_dict
 from braing3n_core.worker.executor import Executor, Wire
 from braing3n_core.worker.rehearsal import Rehearsal
 
+from .conftest import wait_for
+
 
 class Foresighted(Rehearsal):
     """A rehearsal with pieces to make ahead: the first fails, the second lasts until an order is there."""
@@ -76,11 +78,15 @@ class Heard:
 def test_an_order_is_done_after_the_piece_in_hand_and_a_broken_piece_harms_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    home, folder = tmp_path / "home", tmp_path / "job"
+    home.mkdir()
+    folder.mkdir()
+    monkeypatch.chdir(home)
     heard, engine = Heard(), Foresighted()
     executor = Executor(engine, Wire(heard), forget_seconds=60)  # type: ignore[arg-type]
-    threading.Thread(target=executor.listen, args=(Orders(engine, tmp_path),), daemon=True).start()
+    threading.Thread(target=executor.listen, args=(Orders(engine, folder),), daemon=True).start()
     threading.Thread(target=executor.work, daemon=True).start()
     assert heard.done.wait(60)
     assert heard.events[-1]["event"] == "done"
     assert engine.made[:3] == ["broken", "slow", "job"]
+    wait_for(lambda: Path.cwd() == home, 20)  # and not in the job's folder, which will be erased

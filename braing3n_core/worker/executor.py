@@ -48,6 +48,7 @@ class Executor:
         self.engine, self.wire, self.forget_seconds = engine, wire, forget_seconds
         self._orders: queue.Queue[dict[str, Any]] = queue.Queue()
         self._job, self._cancel, self._lock = "", Cancel(), threading.Lock()
+        self._home = os.getcwd()
 
     def listen(self, stream: TextIO) -> None:
         """Take orders until the worker is gone (runs on its own thread)."""
@@ -105,6 +106,8 @@ class Executor:
             self.wire.say(event="failed", job=job, error=map_text(error.to_dict(), without_folders))
         except Exception as error:  # noqa: BLE001 - a job's failure is an answer, whatever it was
             self._fail(job, error)
+        finally:
+            os.chdir(self._home)  # the job's folder will be erased
 
     def _fail(self, job: str, error: Exception) -> None:
         """A bug or a lack of memory. A broken CUDA context stays broken: then the process must go."""
