@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TOTALS: tuple[tuple[str, str, int, str], ...] = (
     ("BrainG3N, 50 steps of Euler (paper), guidance off", "ours: step", 50, "ours: decode"),
     ("BrainG3N, 50 steps of Euler (paper), guided", "ours: guided step", 50, "ours: decode"),
-    ("BrainG3N, its default: 25 steps, guided", "ours: guided step", 25, "ours: decode"),
+    ("BrainG3N, its default: 16 evaluations, guided", "ours: guided step", 16, "ours: decode"),
     ("UK Biobank LDM, 50 steps of DDIM", "UKB LDM: step", 50, "UKB LDM: decode"),
     ("BrLP, 50 steps of DDIM", "BrLP: step", 50, "BrLP: decode"),
     ("MAISI's rectified flow, 30 steps, on our grid", "MAISI rflow: step", 30, "MAISI rflow: decode"),

@@ -171,16 +171,12 @@ class Parts:
         return ProbePanel.from_arrays(opened.config, opened.tensors("np", dtype=None))
 
     def _transformer(self, kind: str) -> DiT:
-        import torch
-
         from .models.dit import DiT, DiTConfig
 
         model: DiT = self._network(kind, DiTConfig, DiT)
         if self.runtime.precision == "bfloat16":
             with_autocast: Callable[..., Any] = self.runtime.autocast()(model.network)  # type: ignore[operator]
             model.network = with_autocast  # type: ignore[method-assign]
-            for norm in (m for m in model.modules() if isinstance(m, torch.nn.RMSNorm)):
-                norm.to(torch.bfloat16)  # autocast leaves it, and a mixed pair falls back to slow code
         return model
 
     def _network(self, kind: str, config: type, network: type) -> Any:

@@ -57,6 +57,13 @@ def sincos_positions(grid: tuple[int, int, int], width: int) -> Tensor:
     return F.pad(code, (0, width - code.shape[1]))[None]
 
 
+class RMSNorm(nn.RMSNorm):
+    """RMS normalisation in the type of its input: autocast leaves the weight in float32, and a mixed pair is slow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention; ``qk_norm`` adds RMS normalisation of queries and keys (for stable bf16 training)."""
 
@@ -66,13 +73,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.out = nn.Linear(width, width)
         head = width // num_heads
-        self.q_norm = nn.RMSNorm(head, eps=1e-6) if qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(head, eps=1e-6) if qk_norm else nn.Identity()
+        self.q_norm = RMSNorm(head, eps=1e-6) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(head, eps=1e-6) if qk_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         b, n, d = x.shape
         q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B,H,N,D/H)
-        y = F.scaled_dot_product_attention(self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype), v)
+        y = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
         return self.out(y.transpose(1, 2).reshape(b, n, d))
 
 
