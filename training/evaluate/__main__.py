@@ -42,7 +42,7 @@ from .tables.longitudinal import bridge_of
 
 NUMBERS = {
     "scans": "first scans of the store to use", "samples": "generated brains an arm (64)",
-    "steps": "of the sampler (25)", "fidelity": "scans of a contrast in the fidelity table (100)",
+    "steps": "of the sampler (15)", "fidelity": "scans of a contrast in the fidelity table (100)",
     "pairs": "pairs of visits (100)", "volumes": "reconstructed volumes (60)", "edits": "edited scans a row (24)",
     "cnn_epochs": "of the small CNN (30)", "bridge_steps": "of the bridge (100)", "seed": "of all noise (0)",
 }

@@ -25,6 +25,7 @@ from braing3n_core.generation.flow import DEFAULT_SHIFT
 from braing3n_core.generation.guidance import Contrast, Guidance, guide
 from braing3n_core.generation.sampling import integrate, micro_batches, noise, time_grid
 from braing3n_core.inference import Inference
+from braing3n_core.schema import GenerateRequest
 
 from ..store import Record, Store
 from .features import Features
@@ -41,13 +42,14 @@ CONDITIONS = ("disease", "sex", "age_years", "modality", "site", "idh1")
 @dataclass(frozen=True)
 class Settings:
     """How much to compute. scans: of the store, at most (0: all); samples: an arm; contrasts: of the fidelity table;
-    pairs: of visits; seed: of noise.
+    pairs: of visits; seed: of noise. Brains are drawn as users draw them: by the sampler of ``braing3n generate``.
     """
 
     scans: int = 0
     samples: int = 64
-    steps: int = 25
-    guidance_scale: float = 1.5
+    steps: int = GenerateRequest.num_steps
+    sampler: str = GenerateRequest.sampler
+    guidance_scale: float = GenerateRequest.guidance_scale
     guide_numbers: bool = False
     sweep: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     volumes: int = 60
@@ -196,8 +198,9 @@ class Study:
         """
         scale = self.settings.guidance_scale if scale is None else scale
         conditions = [{k: row.get(k) for k in CONDITIONS} for row in rows]
-        key = [self.ids["dit"], conditions, scale, list(null), first, self.settings.steps, self.settings.seed,
-               self.settings.guide_numbers]
+        how = self.settings
+        key = [self.ids["dit"], conditions, scale, list(null), first, how.steps, how.sampler, how.seed,
+               how.guide_numbers]
         path = self.cache_path("generated", key)
         if not path.is_file():
             ticker = Ticker("generating", len(rows))
@@ -218,7 +221,8 @@ class Study:
         velocity = guide(self.inference.velocity("dit"), given, [Contrast(without, Guidance(scale))])
         shape = (1200, self.inference.parts.dit.config.channels)
         start = torch.stack([noise(shape, self.settings.seed, first + i) for i in range(len(rows))])
-        end = integrate(velocity, start.to(self.inference.device), time_grid(self.settings.steps, DEFAULT_SHIFT), "ab2")
+        times = time_grid(self.settings.steps, DEFAULT_SHIFT)
+        end = integrate(velocity, start.to(self.inference.device), times, self.settings.sampler)
         return end.cpu().numpy()
 
     def reader(self, task: str, rows: np.ndarray, classes: Sequence[str] = ()) -> Reader | None:

@@ -38,7 +38,8 @@ def _notes(study: Study) -> tuple[str, ...]:
         "Null: share read as the first word when that condition is set to null. Prior: share of the first word among "
         "the real scans. Ceiling: the held-out probe's own accuracy on real scans that it had not seen.",
         f"All arms of a row share their noises and bases, guidance {study.settings.guidance_scale:g}, "
-        f"{study.settings.steps} steps. Age: r of read against asked age; mean read age at each."
+        f"{study.settings.steps} steps of {study.settings.sampler}. Age: r of read against asked age; mean read age at "
+        "each."
         " The null arms share them too.",
     )
 

@@ -79,7 +79,8 @@ def _features(study: Study, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]
     """By extractor, features (n,F) of the real, reconstructed and generated scan of every row; kept between runs."""
     extractors: tuple[Features, ...] = (EncoderFeatures(study.inference), SliceFeatures(), *study.extractors)
     names = [e.name for e in extractors]
-    settings = [study.settings.steps, study.settings.guidance_scale, study.settings.guide_numbers, study.settings.seed]
+    how = study.settings
+    settings = [how.steps, how.sampler, how.guidance_scale, how.guide_numbers, how.seed]
     path = study.cache_path(
         "features", [study.fingerprint["checkpoint"], study.fingerprint["records"], names, rows.tolist(), settings]
     )
