@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from braing3n_core.client import ProcessEngine
 from braing3n_core.engine import Engine
@@ -64,7 +65,9 @@ def on_ray(checkpoint: Path, spool: Path) -> Iterator[RemoteEngine]:
     database.close()
     command = [sys.executable, "-m", "Testing.worker.ray_cluster", str(port), f"spool={spool}",
                f"checkpoint={checkpoint}", "device=cpu"]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}
+    # Ray gives a replica one thread unless told otherwise, and the last bits depend on how many share a sum.
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    environment = os.environ | threads | {"PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}
     with open(spool / "log.txt", "wb") as log, subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
     ) as process:  # fmt: skip
