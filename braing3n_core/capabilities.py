@@ -10,7 +10,6 @@ from typing import Any
 
 from . import __version__
 from .checking import RANGES
-from .checkpoint import KINDS
 from .errors import BrainG3NError
 from .loading import Parts
 from .outputs import SYNTHETIC
@@ -59,8 +58,7 @@ def describe(parts: Parts) -> dict[str, Any]:
 
 def card(parts: Parts) -> dict[str, Any]:
     """The checkpoint set: folder, ids by part, first line of the card, licence."""
-    kinds = [kind for kind in KINDS if parts.has(kind)]
-    opened = {kind: parts.checkpoint(kind) for kind in kinds}
+    opened = {kind: parts.checkpoint(kind) for kind in parts.kinds}
     first = next(iter(opened.values()), None)
     return {
         "name": parts.name, "folder": str(parts.folder), "ids": {kind: c.id for kind, c in opened.items()},

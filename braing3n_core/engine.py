@@ -180,7 +180,7 @@ class Engine:
         from .preprocess.template import load_template
 
         yield load_template
-        for kind in filter(self.parts.has, ("encoder", "tokenizer", "probes", "dit", "forecaster")):
+        for kind in self.parts.kinds:
             yield partial(getattr, self.parts, kind)
         scan = self._scan
         if scan is not None:

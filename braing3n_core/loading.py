@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .checkpoint import Checkpoint, load_checkpoint, require_parent, resolve
+from .checkpoint import KINDS, Checkpoint, load_checkpoint, require_parent, resolve
 from .errors import CheckpointError, DependencyError, RequestError
 from .schema import nearest
 
@@ -116,6 +116,11 @@ class Parts:
     def has(self, kind: str) -> bool:
         """Whether the set has this part at all."""
         return (self.folder / kind).is_dir()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The parts that the set has."""
+        return tuple(kind for kind in KINDS if self.has(kind))
 
     def checkpoint(self, kind: str) -> Checkpoint:
         """The verified part without its weights; its parents are checked. Raises CheckpointError."""

@@ -29,9 +29,8 @@ def run(path: Path, out: Path, checkpoint: str, device: str) -> Path:
     engine = Engine(checkpoint, device)
     encoded = engine.encode(engine.preprocess(Volume.load(path, "T1")))
     table = edits(engine, encoded, path.name, out)
-    kinds = [k for k in ("encoder", "tokenizer", "dit", "forecaster", "probes") if engine.parts.has(k)]
     facts = {
-        "checkpoint": ", ".join(f"{k} {engine.parts.checkpoint(k).id}" for k in kinds), "scan": path.name,
+        "checkpoint": ", ".join(f"{k} {engine.parts.checkpoint(k).id}" for k in engine.parts.kinds), "scan": path.name,
         "computed by": f"python -m training.evaluate scan {path.name}",
     }
     save_table(out, table, facts)
