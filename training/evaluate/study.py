@@ -25,6 +25,7 @@ from braing3n_core.generation.flow import DEFAULT_SHIFT
 from braing3n_core.generation.guidance import Contrast, Guidance, guide
 from braing3n_core.generation.sampling import integrate, micro_batches, noise, time_grid
 from braing3n_core.inference import Inference
+from braing3n_core.probes import LinearProbe
 from braing3n_core.schema import GenerateRequest
 
 from ..store import Record, Store
@@ -65,6 +66,10 @@ class Settings:
     cnn_epochs: int = 30
     bootstrap: int = 1000
     seed: int = 0
+
+    def drawing(self, scale: float) -> list[object]:
+        """What a drawn brain depends on but for checkpoint and conditions: a part of every key that keeps one."""
+        return [self.steps, self.sampler, scale, self.guide_numbers, self.seed]
 
 
 QUICK = Settings(
@@ -122,8 +127,7 @@ class Study:
     def ids(self) -> dict[str, str]:
         """The ids of the checkpoint's parts."""
         parts = self.inference.parts
-        kinds = ("encoder", "tokenizer", "dit", "forecaster", "probes")
-        return {kind: parts.checkpoint(kind).id for kind in kinds if parts.has(kind)}
+        return {kind: parts.checkpoint(kind).id for kind in parts.kinds}
 
     @cached_property
     def chosen(self) -> np.ndarray:
@@ -198,9 +202,7 @@ class Study:
         """
         scale = self.settings.guidance_scale if scale is None else scale
         conditions = [{k: row.get(k) for k in CONDITIONS} for row in rows]
-        how = self.settings
-        key = [self.ids["dit"], conditions, scale, list(null), first, how.steps, how.sampler, how.seed,
-               how.guide_numbers]
+        key = [self.ids["dit"], conditions, list(null), first, *self.settings.drawing(scale)]
         path = self.cache_path("generated", key)
         if not path.is_file():
             ticker = Ticker("generating", len(rows))
@@ -224,6 +226,13 @@ class Study:
         times = time_grid(self.settings.steps, DEFAULT_SHIFT)
         end = integrate(velocity, start.to(self.inference.device), times, self.settings.sampler)
         return end.cpu().numpy()
+
+    def shipped_probe(self, task: str) -> LinearProbe | None:
+        """The checkpoint's own probe of ``task``; None where it has none."""
+        parts = self.inference.parts
+        if not parts.has("probes") or task not in [p.task for p in parts.probes.probes]:
+            return None
+        return parts.probes.probe(task)
 
     def reader(self, task: str, rows: np.ndarray, classes: Sequence[str] = ()) -> Reader | None:
         """A held-out probe of ``task`` fitted on the real scans ``rows``; None where they do not carry it.

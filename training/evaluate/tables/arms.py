@@ -116,9 +116,21 @@ def shipped_names(study: Study, contrast: Contrast, latents: np.ndarray) -> np.n
 
 
 def _shipped(study: Study, contrast: Contrast) -> LinearProbe | None:
-    parts = study.inference.parts
-    panel = parts.probes if parts.has("probes") else None
-    if panel is None or contrast.label not in [p.task for p in panel.probes]:
-        return None
-    probe = panel.probe(contrast.label)
-    return probe if all(w in probe.classes for w in contrast.words) else None
+    probe = study.shipped_probe(contrast.label)
+    return probe if probe is not None and all(w in probe.classes for w in contrast.words) else None
+
+
+def shipped_ages(study: Study, latents: np.ndarray) -> np.ndarray | None:
+    """The age in years that the checkpoint's own probe reads in samples (m,N,C)."""
+    probe = study.shipped_probe("age")
+    return None if probe is None else probe.scores(latents.reshape(len(latents), -1))[:, 0]
+
+
+def mean_ages(asked: np.ndarray, read: np.ndarray) -> np.ndarray:
+    """The mean age read where each of :data:`AGES_YEARS` was asked for."""
+    return np.array([read[asked == a].mean() for a in AGES_YEARS])
+
+
+def in_words(means: np.ndarray) -> str:
+    """``31.9/49.6/71.5``."""
+    return "/".join(f"{m:.1f}" for m in means)

@@ -9,7 +9,21 @@ from ..metrics.scores import Estimate, balanced_accuracy, bootstrap, correlation
 from ..readers import Reader
 from ..study import Study
 from ..table import Cell, Picture, Table, rows_of
-from .arms import AGES_YEARS, CONTRASTS, Contrast, age_bases, draw, draw_null, known, readable, reader_of, shipped_names
+from .arms import (
+    AGES_YEARS,
+    CONTRASTS,
+    Contrast,
+    age_bases,
+    draw,
+    draw_null,
+    in_words,
+    known,
+    mean_ages,
+    readable,
+    reader_of,
+    shipped_ages,
+    shipped_names,
+)
 
 COLUMNS = (
     "asked", "samples an arm", "condition: held-out probe", "condition: shipped probe", "null", "prior (real scans)",
@@ -39,8 +53,7 @@ def _notes(study: Study) -> tuple[str, ...]:
         "the real scans. Ceiling: the held-out probe's own accuracy on real scans that it had not seen.",
         f"All arms of a row share their noises and bases, guidance {study.settings.guidance_scale:g}, "
         f"{study.settings.steps} steps of {study.settings.sampler}. Age: r of read against asked age; mean read age at "
-        "each."
-        " The null arms share them too.",
+        "each. The null arms share them too.",
     )
 
 
@@ -93,16 +106,16 @@ def _ages(study: Study, values: dict[str, float]) -> list[list[Cell]]:
     read = {}
     if reader:
         read["held-out"] = reader.values(samples)
-    panel = study.inference.parts.probes if study.inference.parts.has("probes") else None
-    if panel is not None and "age" in [p.task for p in panel.probes]:
-        read["shipped"] = panel.probe("age").scores(samples.reshape(len(samples), -1))[:, 0]
+    shipped = shipped_ages(study, samples)
+    if shipped is not None:
+        read["shipped"] = shipped
     cells: dict[str, str] = {}
     for name, age in read.items():
-        means = [float(age[asked == a].mean()) for a in AGES_YEARS]
+        means = mean_ages(asked, age)
         values[f"age/{name}/r"] = correlation(asked, age)
-        values[f"age/{name}/error"] = float(np.abs(np.array(means) - AGES_YEARS).mean())
-        cells[name] = f"r {values[f'age/{name}/r']:.3g}; " + "/".join(f"{m:.1f}" for m in means)
-        values.update({f"age/{name}/{a:g}": m for a, m in zip(AGES_YEARS, means, strict=True)})
+        values[f"age/{name}/error"] = float(np.abs(means - AGES_YEARS).mean())
+        cells[name] = f"r {values[f'age/{name}/r']:.3g}; {in_words(means)}"
+        values.update({f"age/{name}/{a:g}": float(m) for a, m in zip(AGES_YEARS, means, strict=True)})
     quality = f"r {reader.quality:.3g}" if reader else None
     return [["age 30/50/70", study.settings.samples, cells.get("held-out"), cells.get("shipped"), None, None, quality,
              "r about .95"]]

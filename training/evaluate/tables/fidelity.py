@@ -79,8 +79,7 @@ def _features(study: Study, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]
     """By extractor, features (n,F) of the real, reconstructed and generated scan of every row; kept between runs."""
     extractors: tuple[Features, ...] = (EncoderFeatures(study.inference), SliceFeatures(), *study.extractors)
     names = [e.name for e in extractors]
-    how = study.settings
-    settings = [how.steps, how.sampler, how.guidance_scale, how.guide_numbers, how.seed]
+    settings = study.settings.drawing(study.settings.guidance_scale)
     path = study.cache_path(
         "features", [study.fingerprint["checkpoint"], study.fingerprint["records"], names, rows.tolist(), settings]
     )

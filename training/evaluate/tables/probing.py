@@ -220,11 +220,9 @@ def _brain_volumes(study: Study) -> np.ndarray:
 
 
 def _shipped(study: Study, task: Task, rows: np.ndarray, labels: np.ndarray) -> str | None:
-    name = {"age_years": "age"}.get(task.label, task.label)
-    panel = study.inference.parts.probes if study.inference.parts.has("probes") else None
-    if panel is None or name not in [p.task for p in panel.probes]:
+    probe = study.shipped_probe({"age_years": "age"}.get(task.label, task.label))
+    if probe is None:
         return None
-    probe = panel.probe(name)
     fits = [not probe.modalities or study.records[i]["modality"] in probe.modalities for i in rows]
     rows, labels = rows[fits], labels[fits]
     if probe.features != "latents" or len(rows) < 2:

@@ -8,7 +8,18 @@ from ..figures import Series, chart
 from ..metrics.scores import balanced_accuracy, correlation
 from ..study import Study
 from ..table import HERE, PATIENTS, Cell, Picture, Table, rows_of
-from .arms import AGES_YEARS, CONTRASTS, age_bases, draw, known, readable, shipped_names
+from .arms import (
+    AGES_YEARS,
+    CONTRASTS,
+    age_bases,
+    draw,
+    in_words,
+    known,
+    mean_ages,
+    readable,
+    shipped_ages,
+    shipped_names,
+)
 
 COLUMNS = ("guidance", "HC / AD", "sex", "IDH1, asked of a glioma", "age r", "age read at 30/50/70",
            "age read, shipped probe", "row of")
@@ -37,12 +48,12 @@ def compute(study: Study) -> Table:
         asked = np.repeat(AGES_YEARS, study.settings.samples)
         read = reader.values(samples) if reader else np.full(len(samples), np.nan)
         values[f"age/{scale:g}"] = correlation(asked, read)
-        shipped = _shipped_ages(study, samples)
-        if shipped is not None:
-            means = np.array([shipped[asked == a].mean() for a in AGES_YEARS])
+        held = in_words(mean_ages(asked, read)) if reader else None
+        shipped = shipped_ages(study, samples)
+        means = None if shipped is None else mean_ages(asked, shipped)
+        if means is not None:
             values[f"age error/{scale:g}"] = float(np.abs(means - AGES_YEARS).mean())
-        cells.append([*row, values[f"age/{scale:g}"], _means(asked, read) if reader else None,
-                      None if shipped is None else _means(asked, shipped), HERE])
+        cells.append([*row, values[f"age/{scale:g}"], held, None if means is None else in_words(means), HERE])
     notes = (("Guidance amplifies the age too, as in the paper." if study.settings.guide_numbers else
               "Guidance amplifies classes and leaves the age as it was asked for; in the paper it amplifies all."),
              "Balanced accuracy by the held-out probe (the shipped one where too few real subjects carry the label), "
@@ -50,17 +61,6 @@ def compute(study: Study) -> Table:
              "subjects draws ages towards the mean; the shipped one, of many, less.")
     return Table("guidance", "Guidance sweep (paper, Table 3)", study.label, COLUMNS, rows_of(cells + PAPER), notes,
                  _picture(study, values), values)
-
-
-def _means(asked: np.ndarray, read: np.ndarray) -> str:
-    return "/".join(f"{read[asked == a].mean():.1f}" for a in AGES_YEARS)
-
-
-def _shipped_ages(study: Study, samples: np.ndarray) -> np.ndarray | None:
-    panel = study.inference.parts.probes if study.inference.parts.has("probes") else None
-    if panel is None or "age" not in [p.task for p in panel.probes]:
-        return None
-    return np.asarray(panel.probe("age").scores(samples.reshape(len(samples), -1))[:, 0])
 
 
 def scales_of(study: Study) -> tuple[float, ...]:
