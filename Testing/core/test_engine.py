@@ -136,7 +136,7 @@ def test_a_second_question_about_the_same_file_does_not_preprocess_again(
 
 
 def test_what_is_made_ahead_is_used_and_changes_no_voxel(
-    tiny_checkpoint: Path, registered_scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, registered_scan: Path, tmp_path: Path
 ) -> None:
     asked = counterfactual(registered_scan)
     prepared = PreprocessRequest(str(registered_scan), asked.preprocess)
@@ -148,10 +148,11 @@ def test_what_is_made_ahead_is_used_and_changes_no_voxel(
     plain = voxels("plain", Engine(tiny_checkpoint, "cpu"))
     engine = Engine(tiny_checkpoint, "cpu")
     engine.run(prepared, tmp_path / "prepared")
-    for piece in engine.ahead():
-        piece()
-    monkeypatch.setattr("braing3n_core.inference.Inference.encode", None)  # it is not encoded once more
+    made = [piece() for piece in engine.ahead()]
+    assert any(isinstance(piece, Encoded) for piece in made)
     assert voxels("ahead", engine) == plain
+    again = [piece() for piece in engine.ahead()]
+    assert len(again) == len(made) and all(a is b for a, b in zip(again, made, strict=True))  # nothing was made anew
 
 
 def test_a_changed_file_of_the_same_name_is_read_again(
