@@ -75,7 +75,7 @@ def _pass(size: str, kind: str, rows: int) -> Workload:
     from braing3n_core.models.conditions import ConditionBatch
     from braing3n_core.models.dit import DiT
 
-    config = _transformer_config(size, kind)
+    config = transformer_config(size, kind)
 
     def prepare(network: DiT, device: str) -> Call:
         import torch
@@ -88,7 +88,7 @@ def _pass(size: str, kind: str, rows: int) -> Workload:
     return Workload(lambda: DiT(config), prepare)
 
 
-def _transformer_config(size: str, kind: str) -> DiTConfig:
+def transformer_config(size: str, kind: str) -> DiTConfig:
     from braing3n_core.models.dit import DiTConfig
 
     config: DiTConfig = _filled(kind, DiTConfig, size)
