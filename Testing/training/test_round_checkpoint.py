@@ -1,0 +1,46 @@
+"""Rounded checkpoints: how far a number may move, what stays, and that the result compresses and still loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from braing3n_core.checkpoint import load_checkpoint, resolve
+from training.round_checkpoint import compressed_mb, rounded, rounded_transformer
+
+
+def test_a_number_moves_by_at_most_half_of_its_step() -> None:
+    draw = torch.Generator().manual_seed(0)
+    numbers, size = torch.randn(50, 400, generator=draw), torch.rand(400, generator=draw) + 1e-3
+    moved = (rounded(numbers, size) - numbers).abs()
+    assert (moved <= size / 2 + 1e-7).all() and (moved > size / 8).any()
+    assert torch.equal(rounded(numbers, torch.full((1,), 2.0**-40)), numbers)
+
+
+def test_what_hardly_varies_is_kept_more_exactly_than_what_varies_much() -> None:
+    draw = torch.Generator().manual_seed(1)
+    sigma = torch.tensor([[0.01, 1.0]])
+    tensors = {"prior.sigma": sigma, "prior.weight": torch.randn(300, 2, generator=draw)}
+    found = rounded_transformer(tensors, levels=8)
+    moved = (found["prior.weight"] - tensors["prior.weight"]).abs().max(0).values
+    assert (moved <= sigma[0] / 16).all() and moved[1] > 10 * moved[0]
+    assert torch.equal(found["prior.sigma"], sigma)
+
+
+def test_vectors_stay_and_a_row_of_zeros_is_no_trouble() -> None:
+    tensors = {"bias": torch.linspace(-1, 1, 7), "weight": torch.zeros(3, 5), "prior.sigma": torch.ones(1, 1)}
+    for name, tensor in rounded_transformer(tensors, levels=8).items():
+        assert torch.equal(tensor, tensors[name])
+
+
+def test_the_command_writes_a_checkpoint_that_loads_and_takes_less_room(tmp_path: Path) -> None:
+    source = resolve("small") / "forecaster"
+    command = [sys.executable, "-m", "training.round_checkpoint", "--checkpoint", str(source), "--levels", "4"]
+    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    new, old = load_checkpoint(tmp_path / "forecaster", "forecaster"), load_checkpoint(source)
+    assert new.id != old.id and new.parents == old.parents and new.config == old.config
+    assert compressed_mb(new.folder / "model.safetensors") < 0.8 * compressed_mb(source / "model.safetensors")

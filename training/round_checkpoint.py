@@ -1,0 +1,70 @@
+"""Round a transformer's numbers so that a repository that carries it grows by less.
+
+    python -m training.round_checkpoint --checkpoint RUN/dit --levels 8 --out ROUNDED
+
+A matrix keeps multiples of powers of two. They are between 1/LEVELS and 1/(2 LEVELS) of what a number may be off by
+without harm: of the root mean square of its row in the network, and in the Gaussian of the standard deviation of the
+element that it moves (what hardly varies must stay exact). The file stays as long as it was; but few different numbers
+compress, and git stores files compressed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from braing3n_core.checkpoint import CheckpointSpec, load_checkpoint, save_checkpoint
+
+from .loop import TrainingError
+from .stage import command
+
+
+def rounded(tensor: Tensor, size: Tensor) -> Tensor:
+    """The tensor with each number at the nearest multiple of the largest power of two up to ``size``, its own."""
+    step = 2.0 ** torch.floor(torch.log2(size.double()))
+    return ((tensor.double() / step).round() * step).to(tensor.dtype)
+
+
+def rounded_transformer(tensors: dict[str, Tensor], levels: float) -> dict[str, Tensor]:
+    """All matrices of a transformer's weights rounded; vectors, which are small, and sigma stay as they are."""
+    found = dict(tensors)
+    for name, tensor in tensors.items():
+        if name in ("prior.weight", "prior.factors", "prior.components"):
+            found[name] = rounded(tensor, tensors["prior.sigma"].flatten() / levels)
+        elif tensor.ndim == 2 and name != "prior.sigma":
+            rms = tensor.double().square().mean(1, keepdim=True).sqrt().clamp(min=2.0**-20)
+            found[name] = rounded(tensor, rms / levels)
+    return found
+
+
+def compressed_mb(file: Path) -> float:
+    """Size in MB as git would store it."""
+    return len(zlib.compress(file.read_bytes())) / 1e6
+
+
+def main() -> None:
+    """Round and write ``OUT/dit`` or ``OUT/forecaster``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, type=Path)
+    parser.add_argument("--levels", type=float, default=8.0)
+    parser.add_argument("--out", required=True, type=Path)
+    options = parser.parse_args()
+    if not options.levels >= 1:
+        raise TrainingError("round.levels", f"--levels is {options.levels:g}.", "Give 1 or more.")
+    old = load_checkpoint(options.checkpoint)
+    tensors = rounded_transformer(old.tensors("pt", dtype=None), options.levels)
+    spec = CheckpointSpec(
+        old.kind, old.config, tensors, old.card, old.parents, old.vocabularies,
+        {**old.metrics, "rounded_to_levels": options.levels}, dtype="keep",
+    )
+    new = save_checkpoint(options.out / old.kind, spec, overwrite=True)
+    files = [folder / "model.safetensors" for folder in (options.checkpoint, new.folder)]
+    print(f"{new.id}: {compressed_mb(files[0]):.1f} -> {compressed_mb(files[1]):.1f} MB compressed")
+
+
+if __name__ == "__main__":
+    command(main)
