@@ -52,8 +52,8 @@ def fit_prior(
 ) -> None:
     """Weighted ridge regression of the target (n,N,C) on the conditions (and the baseline's components).
 
-    The residual's standard deviation becomes sigma. weight (n,): importance of each row. With ``reliability`` the
-    effects that are not reliable are left out.
+    What they leave becomes factors and sigma. weight (n,): importance of each row. With ``reliability`` the effects
+    that are not reliable are left out.
     """
     row, known = prior.features.rows(conditions)
     prior.features.averages.copy_((row * known).sum(0) / known.sum(0).clamp(min=1))
@@ -66,9 +66,23 @@ def fit_prior(
     if reliability is not None:
         solution = reliable_part(solution, design, y, w, reliability)
     prior.weight.copy_(solution.float())
-    residual = y - (design.float() @ prior.weight)
-    variance = (residual.square() * w.float()[:, None]).sum(0) / w.sum().float()
-    prior.sigma.copy_(variance.sqrt().clamp(min=1e-2).reshape(prior.sigma.shape))
+    residual = (y - design.float() @ prior.weight) * (w / w.sum()).sqrt().float()[:, None]
+    variance = residual.square().sum(0)
+    if len(prior.factors):
+        prior.factors.copy_(principal_factors(residual, len(prior.factors)))
+        variance = variance - prior.factors.square().sum(0)
+    prior.sigma.copy_(variance.clamp(min=1e-4).sqrt().reshape(prior.sigma.shape))
+
+
+def principal_factors(rows: Tensor, count: int) -> Tensor:
+    """W (count,P) of the covariance rows^T rows = W^T W + noise, for rows (n,P) with n > count.
+
+    Probabilistic principal components (Tipping and Bishop, 1999): the mean variance of the directions that are left
+    out is noise in those that are kept too.
+    """
+    values, directions = _principal(rows, count)
+    noise = (rows.square().sum() - values.sum()) / (rows.shape[1] - count)
+    return directions * (values - noise).clamp(min=0).sqrt()[:, None]
 
 
 def ridge(design: Tensor, y: Tensor, weight: Tensor) -> Tensor:
@@ -105,7 +119,12 @@ def _fit_components(prior: GaussianPrior, context: Tensor) -> None:
     flat = context.flatten(1)
     prior.centre.copy_(flat.mean(0))
     centred = flat - prior.centre
-    values, vectors = torch.linalg.eigh((centred @ centred.T).double())  # (n,n): far fewer rows than columns
-    count = len(prior.components)
-    top = vectors[:, -count:].float() / values[-count:].sqrt().float()
-    prior.components.copy_((centred.T @ top).T / values[-count:].sqrt().float()[:, None] * len(flat) ** 0.5)
+    values, directions = _principal(centred, len(prior.components))
+    prior.components.copy_(directions * (len(flat) / values).sqrt()[:, None])
+
+
+def _principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The largest eigenvalues (count,) of rows^T rows, and their unit eigenvectors (count,P), for rows (n,P)."""
+    values, vectors = torch.linalg.eigh((rows @ rows.T).double())  # (n,n): far fewer rows than columns
+    top = values[-count:].float()
+    return top, (rows.T @ vectors[:, -count:].float()).T / top.sqrt()[:, None]

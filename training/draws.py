@@ -9,9 +9,11 @@ one would have seen, on any number of processes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ from braing3n_core.errors import ConfigError
 from braing3n_core.schema import nearest
 
 from .loop import TrainConfig
-from .sampling import Plan, Sampler, balanced, horizon_balanced, strata_of
+from .sampling import Plan, Sampler, balanced, horizon_balanced, strata_of, stratum_shares
 from .store import Record, training_rows
 
 
@@ -52,6 +54,21 @@ def draws_of(records: Sequence[Record], config: TrainConfig) -> Callable[[int, t
         plan = balanced(strata_of(seen, config.balance_by), config.balance_temperature)
     draws, index = Draws(len(rows), config, plan), torch.tensor(rows)
     return lambda step, generator: index[draws(step, generator)]
+
+
+def weights_of(records: Sequence[Record], config: TrainConfig) -> Tensor | None:
+    """How much each of these volumes (n,) counts when all are looked at together, as the draws would have it.
+
+    None where the draws are by chance: all count the same. The mean is 1.
+    """
+    if not config.balance_temperature:
+        return None
+    _require_labels(records, config.balance_by)
+    strata = strata_of(records, config.balance_by)
+    counts = Counter(strata)
+    shares = stratum_shares(np.array(list(counts.values()), dtype=float), config.balance_temperature)
+    weight = {stratum: share / counts[stratum] for stratum, share in zip(counts, shares, strict=True)}
+    return torch.tensor([weight[stratum] * len(strata) for stratum in strata])
 
 
 def draws_of_pairs(horizons_years: Sequence[float], people: Sequence[str], config: TrainConfig) -> Draws:

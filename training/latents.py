@@ -89,10 +89,24 @@ class LatentSet:
 
     def for_training(self) -> LatentSet:
         """The rows that training may see (:func:`training.store.training_rows`)."""
-        rows = training_rows(self.records)
+        return self._of(training_rows(self.records))
+
+    def only(self, labels: dict[str, str]) -> LatentSet:
+        """The volumes with all of these labels. Raises TrainingError when there is none."""
+        rows = self.where(**labels)
+        if not rows:
+            wanted = ", ".join(f"{name} = {value!r}" for name, value in labels.items())
+            known = {name: sorted({str(r.get(name)) for r in self.records}) for name in labels}
+            raise TrainingError(
+                "train.only", f"None of the {len(self.records)} volumes has {wanted}.",
+                f"Correct the table only; the labels there are: {known}.",
+            )
+        return self._of(rows)
+
+    def _of(self, rows: Sequence[int]) -> LatentSet:
         if len(rows) == len(self.records):
             return self
-        return LatentSet(self.latents[rows], [self.records[i] for i in rows], self.tokenizer)
+        return LatentSet(self.latents[list(rows)], [self.records[i] for i in rows], self.tokenizer)
 
     def save(self, folder: Path) -> None:
         """Write ``latents.npy`` (float16) and ``records.json``."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from braing3n_core.models.layers import NUM_TOKENS
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
 from .conditions import conditions_of, fit_prior
-from .draws import draws_of
+from .draws import draws_of, weights_of
 from .latents import LatentSet
 from .loop import Batch, TrainingError, train
 from .parallel import share
@@ -26,6 +28,13 @@ from .stage import Settings, add_latents, arguments, command, load_model, names_
 
 PICTURE_STEPS = 10
 """Steps of the integrator for the pictures on the way: enough to see, few enough not to wait."""
+
+
+@dataclass(frozen=True)
+class GeneratorTraining:
+    """only: labels that a volume must have to be learnt from, such as the anatomy of phantoms (no condition)."""
+
+    only: dict[str, str] = field(default_factory=dict)
 
 
 class FlowMatching(nn.Module):
@@ -58,14 +67,15 @@ def main() -> None:
     settings = Settings("dit", options)
     device = settings.device
     tokenizer, parent = load_model(options.tokenizer, "tokenizer", TokenizerConfig, Tokenizer, device)
-    data, config = LatentSet.open(options.latents, parent.id).for_training(), settings.model("dit", DiTConfig)
+    config = settings.model("dit", DiTConfig)
+    data = LatentSet.open(options.latents, parent.id).for_training().only(settings.extra(GeneratorTraining).only)
     latents = data.latents
     require_channels(config, tokenizer.config.channels, settings.file)
     torch.manual_seed(settings.train.seed)
     model = DiT(config)
     conditions = conditions_of(data.records, model.spec)
     if model.prior is not None:
-        fit_prior(model.prior, conditions, latents)
+        fit_prior(model.prior, conditions, latents, weight=weights_of(data.records, settings.train))
     objective, conditions = FlowMatching(model).to(device), conditions.to(device)
     draws = draws_of(data.records, settings.train)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from braing3n_core.config import config_from_dict
 from braing3n_core.errors import BrainG3NError, ConfigError
-from training.draws import Draws, draws_of, draws_of_pairs
+from training.draws import Draws, draws_of, draws_of_pairs, weights_of
 from training.loop import Batch, Run, TrainConfig, train
 from training.sampling import Sampler, balanced, strata_of
 
@@ -57,6 +57,17 @@ def test_an_epoch_has_the_strata_in_the_shares_of_the_temperature(
     for epoch in range(3):
         seen = Counter(RECORDS[i]["disease"] for k in range(10) for i in draws(10 * epoch + k, chance()).tolist())
         assert (seen["HC"], seen["AD"], seen["GBM"]) == counts
+
+
+@pytest.mark.parametrize(
+    ("temperature", "shares"), [(1.0, (40, 16, 4)), (2.0, (6.32, 4, 2)), (float("inf"), (1, 1, 1))]
+)
+def test_what_is_looked_at_together_weighs_as_it_is_drawn(temperature: float, shares: tuple[float, ...]) -> None:
+    weight = weights_of(RECORDS, config(balance_temperature=temperature))
+    assert weight is not None and float(weight.mean()) == pytest.approx(1)
+    parts = [float(weight[begin:end].sum()) / 60 for begin, end in ((0, 40), (40, 56), (56, 60))]
+    assert parts == pytest.approx([share / sum(shares) for share in shares], rel=1e-2)
+    assert weights_of(RECORDS, config()) is None
 
 
 def test_strata_can_be_other_labels_and_a_label_that_no_volume_has_is_refused() -> None:

@@ -55,3 +55,28 @@ def test_what_is_left_out_is_mostly_noise_and_the_disease_stays() -> None:
 def test_without_noise_every_effect_is_reliable() -> None:
     plain, rows, _ = fitted(noise=0.0, least=None)
     assert torch.allclose(plain.mean(rows), fitted(noise=0.0, least=0.5)[0].mean(rows), atol=1e-4)
+
+
+def test_what_varies_together_becomes_factors_and_the_rest_sigma() -> None:
+    draw = torch.Generator().manual_seed(1)
+    count, shape = 600, (30, 4)
+    directions = torch.linalg.qr(torch.randn(120, 2, generator=draw))[0].T  # (2,P), orthonormal
+    amounts = torch.tensor([6.0, 3.0])
+    common = torch.randn(count, 2, generator=draw) * amounts @ directions
+    target = common.reshape(-1, *shape) + 0.5 * torch.randn(count, *shape, generator=draw)
+    rows = ConditionBatch.from_rows(SPEC, [{"disease": ("HC", "AD")[i % 2], "age_years": 50.0} for i in range(count)])
+    prior = GaussianPrior(SPEC, *shape, factors=2)
+    fit_prior(prior, rows, target)
+    found = prior.factors.norm(dim=1).flip(0)
+    torch.testing.assert_close(found, amounts, rtol=0.1, atol=0)
+    assert (prior.factors.flip(0) / found[:, None] * directions).sum(1).abs().min() > 0.95
+    torch.testing.assert_close(prior.sigma.mean(), torch.tensor(0.5), rtol=0.03, atol=0)
+
+
+def test_rows_that_weigh_more_decide_the_mean_and_the_spread() -> None:
+    rows = ConditionBatch.from_rows(SPEC, [{"disease": "HC", "age_years": 50.0}] * 400)
+    target = torch.cat([torch.zeros(200, 1, 1), torch.full((200, 1, 1), 2.0)])
+    prior = GaussianPrior(SPEC, 1, 1)
+    fit_prior(prior, rows, target, weight=torch.cat([torch.full((200,), 0.1), torch.full((200,), 1.9)]))
+    assert abs(float(prior.mean(rows)[0]) - 1.9) < 0.03
+    assert abs(float(prior.sigma) - (0.05 * 1.9**2 + 0.95 * 0.1**2) ** 0.5) < 0.03

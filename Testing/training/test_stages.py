@@ -195,3 +195,13 @@ def test_the_autoencoderkl_baseline_trains_by_the_same_loop(balls: Path, tmp_pat
     with torch.inference_mode():
         rebuilt = baseline.reconstruct(Store.open(balls).zscored([0]))
     assert rebuilt.shape == (1, 1, *MODEL_SHAPE) and rebuilt.std() > 0
+
+
+def test_a_generator_that_is_to_learn_from_volumes_that_are_not_there_says_what_there_is(
+    runs: Path, tmp_path: Path
+) -> None:
+    refused = start(
+        "train_dit", CONFIG, "--tokenizer", runs / "tokenizer/tokenizer", "--latents", runs / "tokenizer",
+        "--out", tmp_path, "--set", 'dit.extra.only={anatomy="nowhere"}',
+    )
+    assert refused.returncode == 1 and "train.only" in refused.stderr and "nowhere" in refused.stderr

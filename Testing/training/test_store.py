@@ -10,6 +10,7 @@ import torch
 
 from braing3n_core.atlas import MODEL_SHAPE
 from training.latents import LatentSet
+from training.loop import TrainingError
 from training.store import StoreError, training_rows, write_store
 
 SPLITS = ("test", "train", "val", "train")
@@ -45,3 +46,13 @@ def test_a_subject_on_two_sides_is_refused_by_name() -> None:
         training_rows(torn)
     with pytest.raises(StoreError, match="None of the 2 volumes"):
         training_rows(records(("val", "test")))
+
+
+def test_latents_with_a_label_alone_are_chosen_and_a_label_that_none_has_is_refused() -> None:
+    labelled = [{**r, "anatomy": ("a", "b")[i % 2]} for i, r in enumerate(records())]
+    data = LatentSet(torch.arange(4.0)[:, None, None], labelled, "t")
+    assert data.only({"anatomy": "b"}).latents.flatten().tolist() == [1.0, 3.0]
+    assert data.only({}) is data
+    with pytest.raises(TrainingError, match="anatomy = 'c'") as refused:
+        data.only({"anatomy": "c"})
+    assert "['a', 'b']" in refused.value.hint

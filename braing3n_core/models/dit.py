@@ -28,7 +28,8 @@ class DiTConfig:
 
     context_channels: channels of the baseline's latents given beside x_t (0 for generation).
     prior: ``none`` (paper) or ``gaussian`` (ADR 5); prior_by: condition with its own coefficients;
-    prior_components: components of the baseline that the mean may depend on. limits: of scalars, in their own units,
+    prior_components: components of the baseline that the mean may depend on; prior_factors: directions in which what
+    the mean leaves varies as a whole. limits: of scalars, in their own units,
     where training ended: a forecast beyond the longest horizon goes on at the rate of that horizon.
     """
 
@@ -53,6 +54,7 @@ class DiTConfig:
     prior: str = "none"
     prior_by: str | None = None
     prior_components: int = 0
+    prior_factors: int = 0
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def spec(self) -> ConditionSpec:
@@ -85,7 +87,8 @@ class DiT(nn.Module):
         self.prior = None
         if config.prior == "gaussian":
             self.prior = GaussianPrior(
-                self.spec, NUM_TOKENS, config.channels, by=config.prior_by, components=config.prior_components
+                self.spec, NUM_TOKENS, config.channels, by=config.prior_by, components=config.prior_components,
+                factors=config.prior_factors,
             )
 
     def forward(self, x: Tensor, t: Tensor, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:

@@ -9,7 +9,15 @@ x_0 ~ N(0, 1), then along x_t = t x_1 + (1-t) x_0 with s_t^2 = t^2 sigma^2 + (1-
 The network then sees the whitened input (x_t - t mu) / s_t and predicts what is left, in units of sigma / s_t.
 ``prior = "none"`` in the config is the paper's plain velocity.
 
-Shape legend: B batch, N tokens, C channels, F features of the conditions, R components of the baseline.
+With factors W (K rows) the elements vary together, x_1 ~ N(mu(c), S) with S = diag(sigma^2) + W^T W, and with
+C_t = t^2 S + (1-t)^2 I
+
+    E[x_1 - x_0 | x_t] = mu + (t S - (1-t) I) C_t^-1 (x_t - t mu),
+
+where C_t is inverted through a matrix of K by K (Woodbury).
+
+Shape legend: B batch, N tokens, C channels, P = N C, F features of the conditions, R components of the baseline,
+K factors.
 """
 
 from __future__ import annotations
@@ -68,15 +76,17 @@ class ConditionFeatures(nn.Module):
 
 
 class GaussianPrior(nn.Module):
-    """mu(c, baseline) and sigma of the target, and the velocity they imply."""
+    """mu(c, baseline) of the target, sigma and factors of what varies about it, and the velocity they imply."""
 
     weight: Tensor
     sigma: Tensor
+    factors: Tensor
     components: Tensor
     centre: Tensor
 
     def __init__(
-        self, spec: ConditionSpec, num_tokens: int, channels: int, *, by: str | None = None, components: int = 0
+        self, spec: ConditionSpec, num_tokens: int, channels: int, *, by: str | None = None, components: int = 0,
+        factors: int = 0,
     ) -> None:
         super().__init__()
         self.features = ConditionFeatures(spec, by)
@@ -84,6 +94,8 @@ class GaussianPrior(nn.Module):
         size = num_tokens * channels
         self.register_buffer("weight", torch.zeros(self.features.size + components, size))
         self.register_buffer("sigma", torch.ones(num_tokens, channels))
+        # Without factors there is nothing to store, and checkpoints from before there were any still fit.
+        self.register_buffer("factors", torch.zeros(factors, size), persistent=factors > 0)
         self.register_buffer("components", torch.zeros(components, size))
         self.register_buffer("centre", torch.zeros(size if components else 0))
 
@@ -100,8 +112,28 @@ class GaussianPrior(nn.Module):
             return (self.design(conditions, context) @ self.weight).reshape(-1, *self.shape)
 
     def velocity(self, x: Tensor, t: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B,N,C), t (B,1,1) -> (Gaussian velocity, whitened input, scale of the network's output)."""
-        spread = torch.sqrt(t**2 * self.sigma**2 + (1 - t) ** 2)
+        """x (B,N,C), t (B,1,1) -> (Gaussian velocity, whitened input, scale of the network's output), float32.
+
+        Input and scale take each element by itself, with all of its variance: with factors what is left of the velocity
+        has at most the variance of the scale, and exactly that at both ends of the path.
+        """
+        total = self.sigma**2 + self.factors.square().sum(0).reshape(self.shape)
+        spread = torch.sqrt(t**2 * total + (1 - t) ** 2)
         offset = x - t * mu
-        velocity = mu + (t * self.sigma**2 - (1 - t)) / spread**2 * offset
-        return velocity, offset / spread, self.sigma / spread
+        if len(self.factors):
+            with torch.autocast(x.device.type, enabled=False):
+                weighed = self._solve(offset, t)  # C_t^-1 offset
+                common = (weighed.flatten(1) @ self.factors.T @ self.factors).reshape(offset.shape)
+            velocity = mu + t * (self.sigma**2 * weighed + common) - (1 - t) * weighed
+        else:
+            velocity = mu + (t * total - (1 - t)) / spread**2 * offset
+        return velocity, offset / spread, total.sqrt() / spread
+
+    def _solve(self, offset: Tensor, t: Tensor) -> Tensor:
+        """C_t^-1 offset, each (B,N,C)."""
+        own = (t**2 * self.sigma**2 + (1 - t) ** 2).flatten(1)  # (B,P)
+        plain, time = offset.flatten(1) / own, t.flatten()[:, None]
+        inner = (self.factors / own[:, None]) @ self.factors.T * time[..., None] ** 2  # (B,K,K)
+        inner = inner + torch.eye(len(self.factors), dtype=inner.dtype, device=inner.device)
+        scores = torch.linalg.solve(inner, plain @ self.factors.T)  # (B,K)
+        return (plain - time**2 / own * (scores @ self.factors)).reshape(offset.shape)

@@ -67,6 +67,17 @@ def test_an_adaln_zero_block_starts_as_the_identity() -> None:
     assert torch.equal(AdaLNBlock(32, 4)(x, torch.randn(2, 32)), x)
 
 
+def test_near_numbers_have_near_embeddings_before_any_training() -> None:
+    torch.manual_seed(0)
+    embed = ScalarEmbedding(192, period=2.0)
+    times = torch.linspace(0, 1, 101)
+    with torch.no_grad():
+        rows = embed(times)
+    hundredth = (rows[1:] - rows[:-1]).norm(dim=1).max()
+    assert hundredth < 0.15 * (rows[-1] - rows[0]).norm()
+    assert (torch.cdist(rows, rows) + 9 * torch.eye(101)).min() > 1e-3  # and no two are the same
+
+
 def test_a_scalar_embedding_tells_close_numbers_apart() -> None:
     embed = ScalarEmbedding(32)
     near = embed(torch.tensor([0.5, 0.51]))

@@ -109,3 +109,47 @@ def test_an_untrained_network_with_the_prior_is_the_prior_alone() -> None:
         expected, _, _ = model.prior.velocity(x, t[:, None, None], model.prior.mean(conditions))
         assert torch.equal(model(x, t, conditions), expected)
         assert torch.count_nonzero(expected) > 0
+
+
+def prior_with_factors(elements: int = 6, factors: int = 2) -> tuple[GaussianPrior, torch.Tensor]:
+    """A prior of so many tokens of one channel, in float64, and its covariance."""
+    prior = GaussianPrior(SPEC, elements, 1, factors=factors).double()
+    generator = torch.Generator().manual_seed(4)
+    prior.factors.copy_(torch.randn(factors, elements, generator=generator))
+    prior.sigma.copy_(0.2 + torch.rand(elements, 1, generator=generator))
+    return prior, torch.diag(prior.sigma.flatten() ** 2) + prior.factors.T @ prior.factors
+
+
+@pytest.mark.parametrize("time", [0.0, 0.35, 0.9, 1.0])
+def test_with_factors_its_velocity_is_the_conditional_mean_of_jointly_normal_variables(time: float) -> None:
+    prior, covariance = prior_with_factors()
+    generator = torch.Generator().manual_seed(5)
+    x, mu = torch.randn(2, 3, 6, 1, generator=generator, dtype=torch.float64)
+    identity = torch.eye(6, dtype=torch.float64)
+    of_point = time**2 * covariance + (1 - time) ** 2 * identity
+    of_both = time * covariance - (1 - time) * identity  # covariance of the velocity with the point
+    offset = (x - time * mu).flatten(1)
+    expected = mu.flatten(1) + offset @ torch.linalg.solve(of_point, of_both)
+    found, whitened, scale = prior.velocity(x, torch.full((3, 1, 1), time, dtype=torch.float64), mu)
+    torch.testing.assert_close(found.flatten(1), expected)
+    torch.testing.assert_close(whitened.flatten(1), offset / of_point.diag().sqrt())
+    rest = (covariance + identity - of_both @ torch.linalg.solve(of_point, of_both)).diag()
+    shares = rest / scale[0].flatten() ** 2
+    assert shares.max() < 1 + 1e-9 and (time in (0.0, 1.0)) == bool(shares.min() > 1 - 1e-9)
+
+
+def test_with_factors_integrating_it_makes_the_elements_vary_together_as_the_target_does() -> None:
+    prior, covariance = prior_with_factors()
+    steps, x = 800, torch.eye(6, dtype=torch.float64)[..., None]
+    mu = torch.zeros(1, 6, 1, dtype=torch.float64)
+    for step in range(steps):
+        t = torch.full((6, 1, 1), step / steps, dtype=torch.float64)
+        middle = x + prior.velocity(x, t, mu)[0] / (2 * steps)
+        x = x + prior.velocity(middle, t + 0.5 / steps, mu)[0] / steps
+    carried = x.flatten(1)  # the flow is linear: row i is where the i-th unit of noise went
+    torch.testing.assert_close(carried.T @ carried, covariance, rtol=0, atol=1e-3)
+
+
+def test_a_prior_without_factors_stores_none_so_that_older_checkpoints_still_load() -> None:
+    assert "factors" not in GaussianPrior(SPEC, 2, 1).state_dict()
+    assert "factors" in GaussianPrior(SPEC, 2, 1, factors=3).state_dict()
