@@ -131,9 +131,11 @@ class GaussianPrior(nn.Module):
 
     def _solve(self, offset: Tensor, t: Tensor) -> Tensor:
         """C_t^-1 offset, each (B,N,C)."""
-        own = (t**2 * self.sigma**2 + (1 - t) ** 2).flatten(1)  # (B,P)
-        plain, time = offset.flatten(1) / own, t.flatten()[:, None]
-        inner = (self.factors / own[:, None]) @ self.factors.T * time[..., None] ** 2  # (B,K,K)
+        times, row = torch.unique(t.flatten(), return_inverse=True)  # a sampler asks for one time, training for B
+        square = times[:, None] ** 2  # (T,1)
+        own = square * self.sigma.flatten() ** 2 + (1 - times[:, None]) ** 2  # (T,P)
+        inner = (self.factors / own[:, None]) @ self.factors.T * square[..., None]  # (T,K,K)
         inner = inner + torch.eye(len(self.factors), dtype=inner.dtype, device=inner.device)
-        scores = torch.linalg.solve(inner, plain @ self.factors.T)  # (B,K)
-        return (plain - time**2 / own * (scores @ self.factors)).reshape(offset.shape)
+        plain = offset.flatten(1) / own[row]
+        scores = torch.linalg.solve(inner[row], plain @ self.factors.T)  # (B,K)
+        return (plain - (square / own)[row] * (scores @ self.factors)).reshape(offset.shape)
