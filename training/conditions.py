@@ -75,11 +75,16 @@ def fit_prior(
 
 
 def principal_factors(rows: Tensor, count: int) -> Tensor:
-    """W (count,P) of the covariance rows^T rows = W^T W + noise, for rows (n,P) with n > count.
+    """W (count,P) of the covariance rows^T rows = W^T W + noise, for rows (n,P); ConfigError unless n > count.
 
     Probabilistic principal components (Tipping and Bishop, 1999): the mean variance of the directions that are left
     out is noise in those that are kept too.
     """
+    if count >= len(rows):
+        raise ConfigError(
+            "train.prior_factors", f"prior_factors asks for {count} factors of {len(rows)} volumes.",
+            "Set it below the number of volumes, or to 0.",
+        )
     values, directions = _principal(rows, count)
     noise = (rows.square().sum() - values.sum()) / (rows.shape[1] - count)
     return directions * (values - noise).clamp(min=0).sqrt()[:, None]

@@ -99,7 +99,7 @@ class LatentSet:
             known = {name: sorted({str(r.get(name)) for r in self.records}) for name in labels}
             raise TrainingError(
                 "train.only", f"None of the {len(self.records)} volumes has {wanted}.",
-                f"Correct the table only; the labels there are: {known}.",
+                f"Correct or remove the table [<stage>.extra.only]; the labels there are: {known}.",
             )
         return self._of(rows)
 

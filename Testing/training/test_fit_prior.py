@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
+from braing3n_core.errors import ConfigError
 from braing3n_core.models.conditions import ConditionBatch, ConditionSpec
 from braing3n_core.models.prior import GaussianPrior
 from training.conditions import Reliability, fit_prior
@@ -80,3 +82,9 @@ def test_rows_that_weigh_more_decide_the_mean_and_the_spread() -> None:
     fit_prior(prior, rows, target, weight=torch.cat([torch.full((200,), 0.1), torch.full((200,), 1.9)]))
     assert abs(float(prior.mean(rows)[0]) - 1.9) < 0.03
     assert abs(float(prior.sigma) - (0.05 * 1.9**2 + 0.95 * 0.1**2) ** 0.5) < 0.03
+
+
+def test_more_factors_than_volumes_are_refused_in_words() -> None:
+    rows = ConditionBatch.from_rows(SPEC, [{"disease": "HC", "age_years": 50.0 + i} for i in range(5)])
+    with pytest.raises(ConfigError, match="7 factors of 5 volumes"):
+        fit_prior(GaussianPrior(SPEC, 3, 2, factors=7), rows, torch.randn(5, 3, 2))
