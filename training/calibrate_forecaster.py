@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from braing3n_core.calibration import Calibration
-from braing3n_core.checkpoint import Checkpoint, CheckpointSpec, load_checkpoint, save_checkpoint
+from braing3n_core.checkpoint import Checkpoint, load_checkpoint
 from braing3n_core.generation.forecast import ForecastOptions, forecast
 from braing3n_core.models.conditions import ConditionBatch
 from braing3n_core.models.dit import DiT, DiTConfig
@@ -37,7 +37,7 @@ from .conditions import conditions_of
 from .fit_probes import REGRESSIONS, total
 from .latents import LatentSet
 from .loop import TrainingError, pick_device
-from .stage import command, load_model
+from .stage import command, load_model, save_again
 from .store import Record
 from .train_forecaster import Pairs, visit_pairs
 
@@ -241,16 +241,12 @@ def validation(data: LatentSet) -> LatentSet:
             "calibrate.no_validation", f"None of the {len(sides)} volumes is on the side val of the split.",
             "Cache the latents of a store with validation volumes.",
         )
-    return LatentSet(data.latents[rows], [data.records[i] for i in rows], data.tokenizer)
+    return data.rows(rows)
 
 
 def recalibrated(old: Checkpoint, calibration: Calibration, out: Path) -> Checkpoint:
     """The same forecaster with its calibration, written to ``out/forecaster``."""
-    spec = CheckpointSpec(
-        "forecaster", old.config, old.tensors("pt", dtype=None), old.card, old.parents, old.vocabularies,
-        {**old.metrics, "calibration": calibration.to_dict()}, dtype="keep",
-    )
-    return save_checkpoint(out / "forecaster", spec, overwrite=True)
+    return save_again(old, out, old.tensors("pt", dtype=None), calibration=calibration.to_dict())
 
 
 def main() -> None:

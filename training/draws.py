@@ -10,7 +10,7 @@ one would have seen, on any number of processes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,7 @@ def draws_of(records: Sequence[Record], config: TrainConfig) -> Callable[[int, t
     rows = training_rows(records)
     seen, plan = [records[i] for i in rows], None
     if config.balance_temperature:
-        _require_labels(seen, config.balance_by)
-        plan = balanced(strata_of(seen, config.balance_by), config.balance_temperature)
+        plan = balanced(_strata(seen, config.balance_by), config.balance_temperature)
     draws, index = Draws(len(rows), config, plan), torch.tensor(rows)
     return lambda step, generator: index[draws(step, generator)]
 
@@ -63,8 +62,7 @@ def weights_of(records: Sequence[Record], config: TrainConfig) -> Tensor | None:
     """
     if not config.balance_temperature:
         return None
-    _require_labels(records, config.balance_by)
-    strata = strata_of(records, config.balance_by)
+    strata = _strata(records, config.balance_by)
     counts = Counter(strata)
     shares = stratum_shares(np.array(list(counts.values()), dtype=float), config.balance_temperature)
     weight = {stratum: share / counts[stratum] for stratum, share in zip(counts, shares, strict=True)}
@@ -79,7 +77,8 @@ def draws_of_pairs(horizons_years: Sequence[float], people: Sequence[str], confi
     return Draws(len(horizons_years), config, plan)
 
 
-def _require_labels(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+def _strata(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Hashable]:
+    """The stratum of each volume. Raises ConfigError for a label that none of them has."""
     known = sorted({name for record in records for name in record})
     for name in names:
         if name not in known:
@@ -87,3 +86,4 @@ def _require_labels(records: Sequence[Mapping[str, Any]], names: Sequence[str]) 
                 "train.balance_by", f"No volume has the label {name!r}, by which the draws are to be balanced.",
                 f"{nearest(name, known)}Labels of these volumes: {', '.join(known)}.",
             )
+    return strata_of(records, names)

@@ -89,7 +89,7 @@ class LatentSet:
 
     def for_training(self) -> LatentSet:
         """The rows that training may see (:func:`training.store.training_rows`)."""
-        return self._of(training_rows(self.records))
+        return self.rows(training_rows(self.records))
 
     def only(self, labels: dict[str, str]) -> LatentSet:
         """The volumes with all of these labels. Raises TrainingError when there is none."""
@@ -101,9 +101,10 @@ class LatentSet:
                 "train.only", f"None of the {len(self.records)} volumes has {wanted}.",
                 f"Correct or remove the table [<stage>.extra.only]; the labels there are: {known}.",
             )
-        return self._of(rows)
+        return self.rows(rows)
 
-    def _of(self, rows: Sequence[int]) -> LatentSet:
+    def rows(self, rows: Sequence[int]) -> LatentSet:
+        """The volumes at these places; the set itself where that is all of them."""
         if len(rows) == len(self.records):
             return self
         return LatentSet(self.latents[list(rows)], [self.records[i] for i in rows], self.tokenizer)

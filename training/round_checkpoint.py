@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from braing3n_core.checkpoint import CheckpointSpec, load_checkpoint, save_checkpoint
+from braing3n_core.checkpoint import load_checkpoint
 
 from .loop import TrainingError
-from .stage import command
+from .stage import command, save_again
 
 
 def rounded(tensor: Tensor, size: Tensor) -> Tensor:
@@ -57,11 +57,7 @@ def main() -> None:
         raise TrainingError("round.levels", f"--levels is {options.levels:g}.", "Give 1 or more.")
     old = load_checkpoint(options.checkpoint)
     tensors = rounded_transformer(old.tensors("pt", dtype=None), options.levels)
-    spec = CheckpointSpec(
-        old.kind, old.config, tensors, old.card, old.parents, old.vocabularies,
-        {**old.metrics, "rounded_to_levels": options.levels}, dtype="keep",
-    )
-    new = save_checkpoint(options.out / old.kind, spec, overwrite=True)
+    new = save_again(old, options.out, tensors, rounded_to_levels=options.levels)
     files = [folder / "model.safetensors" for folder in (options.checkpoint, new.folder)]
     print(f"{new.id}: {compressed_mb(files[0]):.1f} -> {compressed_mb(files[1]):.1f} MB compressed")
 

@@ -164,6 +164,15 @@ def save_stage(
     return save_checkpoint(out / kind, spec, overwrite=True)
 
 
+def save_again(old: Checkpoint, out: Path, tensors: dict[str, Any], **metrics: Any) -> Checkpoint:
+    """Write the checkpoint with these tensors, kept in their types, and further metrics to ``out/<kind>``."""
+    spec = CheckpointSpec(
+        old.kind, old.config, tensors, old.card, old.parents, old.vocabularies, {**old.metrics, **metrics},
+        dtype="keep",
+    )
+    return save_checkpoint(out / old.kind, spec, overwrite=True)
+
+
 def load_model(folder: Path, kind: str, config_class: type[Any], model_class: type[Any], device: torch.device) -> Any:
     """A frozen model from its checkpoint, and the checkpoint: (model, checkpoint)."""
     checkpoint = load_checkpoint(folder, kind)
