@@ -10,8 +10,8 @@ python=${PYTHON:-python}
 config=training/configs/small.toml
 
 # Four contrasts of many anatomies and of ICBM152 for the encoder and the tokenizer; many T1 of the ICBM152 anatomy for
-# the encoder and the probes; T1 of two visits for the forecaster; the other contrasts of ICBM152 for the
-# generator, with as many gliomas with the IDH1 mutation as without.
+# the encoder and the probes; T1 of two visits for the forecaster; the other contrasts of ICBM152 for
+# the generator, and in them as many further gliomas with the IDH1 mutation as without.
 # shellcheck disable=SC2086
 $python -m training.build_store --subjects 320 --visits 2 --seed 1 --out "$work/store" $templates
 $python -m training.build_store --subjects 200 --visits 1 --seed 5 --out "$work/contrasts"
