@@ -30,14 +30,22 @@ __all__ = [
     "load_checkpoint", "load_toml", "require_parent", "resolve", "save_checkpoint",
 ]
 
-FORMAT: int = 1
+FORMAT: int = 2
 """Version of the layout of ``config.json``."""
 
 KINDS: tuple[str, ...] = ("encoder", "tokenizer", "dit", "forecaster", "probes")
 FILES: tuple[str, ...] = ("config.json", "model.safetensors", "card.md", "LICENSE")
 DISCLAIMER: str = "not for clinical use"
 
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+def name_the_waves(config: dict[str, Any]) -> dict[str, Any]:
+    """From format 1 to 2: a transformer's config says how its numbers are embedded; until then all waves were even."""
+    if config["kind"] in ("dit", "forecaster"):
+        config = {**config, "config": {**config["config"], "waves": "even"}}
+    return {**config, "format": 2}
+
+
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: name_the_waves}
 """By format n: a named function from a ``config.json`` of format n to one of format n+1."""
 
 NOTICE = """\

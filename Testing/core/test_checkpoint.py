@@ -133,13 +133,22 @@ def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
 
 
 def test_an_older_format_goes_through_its_named_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def from_0_to_1(config: dict[str, object]) -> dict[str, object]:
-        return {**config, "format": 1, "config": {"width": 16}}
+    def from_0(config: dict[str, object]) -> dict[str, object]:
+        return {**config, "format": module.FORMAT, "config": {"width": 16}}
 
     folder = save_checkpoint(tmp_path / "x", _spec()).folder
     _rewrite_config(folder, {"format": 0})
-    monkeypatch.setattr(module, "MIGRATIONS", {0: from_0_to_1})
+    monkeypatch.setattr(module, "MIGRATIONS", {0: from_0})
     assert load_checkpoint(folder).config == {"width": 16}
+
+
+@pytest.mark.parametrize("kind", ["dit", "forecaster", "tokenizer"])
+def test_a_transformer_of_format_1_keeps_the_even_waves_it_was_trained_with(tmp_path: Path, kind: str) -> None:
+    folder = save_checkpoint(tmp_path / "x", _spec(kind, parents={})).folder
+    before = load_checkpoint(folder)
+    _rewrite_config(folder, {"format": 1})
+    waves = {} if kind == "tokenizer" else {"waves": "even"}
+    assert load_checkpoint(folder).config == {**before.config, **waves}
 
 
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -133,12 +133,12 @@ def _word_index(words: tuple[str, ...], word: str | float | None, name: str) -> 
 
 
 class ConditionEmbedder(nn.Module):
-    """The sum of all condition embeddings: ConditionBatch -> (B,D)."""
+    """The sum of all condition embeddings: ConditionBatch -> (B,D). waves: of :class:`ScalarEmbedding`."""
 
-    def __init__(self, spec: ConditionSpec, width: int) -> None:
+    def __init__(self, spec: ConditionSpec, width: int, waves: str = "falling") -> None:
         super().__init__()
         self.categories = nn.ModuleList(nn.Embedding(len(w) + 2, width) for w in spec.categories.values())
-        self.scalars = nn.ModuleList(ScalarEmbedding(width) for _ in spec.scalars)
+        self.scalars = nn.ModuleList(ScalarEmbedding(width, waves=waves) for _ in spec.scalars)
         self.missing = nn.ParameterList(nn.Parameter(torch.zeros(2, width)) for _ in spec.scalars)
         for table in [*self.categories, *self.missing]:
             nn.init.normal_(table.weight if isinstance(table, nn.Embedding) else table, std=0.02)

@@ -30,7 +30,8 @@ class DiTConfig:
     prior: ``none`` (paper) or ``gaussian`` (ADR 5); prior_by: condition with its own coefficients;
     prior_components: components of the baseline that the mean may depend on; prior_factors: directions in which what
     the mean leaves varies as a whole. limits: of scalars, in their own units,
-    where training ended: a forecast beyond the longest horizon goes on at the rate of that horizon.
+    where training ended: a forecast beyond the longest horizon goes on at the rate of that horizon. waves: of the
+    embedding of time and scalars, ``falling`` or ``even`` (ADR 22).
     """
 
     width: int = 1152
@@ -56,6 +57,7 @@ class DiTConfig:
     prior_components: int = 0
     prior_factors: int = 0
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
+    waves: str = "falling"
 
     def spec(self) -> ConditionSpec:
         """The conditions as the tensor code wants them."""
@@ -73,8 +75,8 @@ class DiT(nn.Module):
         self.spec = config.spec()
         self.tokens_in = nn.Linear(config.channels + config.context_channels, config.width)
         self.positions = nn.Parameter(sincos_positions(GRID, config.width))
-        self.time = ScalarEmbedding(config.width, period=2.0)
-        self.conditions = ConditionEmbedder(self.spec, config.width)
+        self.time = ScalarEmbedding(config.width, period=2.0, waves=config.waves)
+        self.conditions = ConditionEmbedder(self.spec, config.width, config.waves)
         self.blocks = nn.ModuleList(
             AdaLNBlock(config.width, config.num_heads, config.mlp_ratio) for _ in range(config.depth)
         )

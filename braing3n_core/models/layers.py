@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 PATCH = 16
 GRID: tuple[int, int, int] = (10, 12, 10)
 """Patches along X, Y, Z of the model grid 160x192x160 (paper, section 2.1)."""
@@ -125,11 +127,16 @@ class AdaLNBlock(nn.Module):
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
 
+WAVES: tuple[str, ...] = ("falling", "even")
+"""How much each wave counts in the embedding of a number."""
+
+
 class ScalarEmbedding(nn.Module):
     """A number as sines and cosines, then an MLP: (B,) -> (B,D). ``period`` is the largest distinguishable range.
 
-    A wave counts in proportion to its length, so that near numbers have near embeddings: what is learnt at one time is
-    known at the times beside it, and an integrator meets a smooth velocity (ADR 22).
+    waves: one of :data:`WAVES`. ``falling``: a wave counts in proportion to its length, so that near numbers have near
+    embeddings: what is learnt at one time is known at the times beside it, and an integrator meets a smooth velocity
+    (ADR 22). ``even``: all count the same, as in checkpoints of format 1.
     """
 
     # Unspecified in the paper: the embedding of numbers. With waves of equal size, the usual choice for 1000 fixed
@@ -137,11 +144,16 @@ class ScalarEmbedding(nn.Module):
     frequencies: Tensor
     sizes: Tensor
 
-    def __init__(self, width: int, *, features: int = 128, period: float = 10.0) -> None:
+    def __init__(
+        self, width: int, *, features: int = 128, period: float = 10.0, waves: str = "falling"
+    ) -> None:
         super().__init__()
+        if waves not in WAVES:
+            raise ConfigError("model.waves", f"waves must be one of {', '.join(WAVES)}, got {waves!r}.", "See ADR 22.")
         frequencies = 2 * math.pi / period * torch.logspace(0, 2.5, features // 2)
+        sizes = _falling(frequencies) if waves == "falling" else torch.ones_like(frequencies)
         self.register_buffer("frequencies", frequencies, persistent=False)
-        self.register_buffer("sizes", _falling(frequencies), persistent=False)
+        self.register_buffer("sizes", sizes, persistent=False)
         self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, value: Tensor) -> Tensor:

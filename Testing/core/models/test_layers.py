@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from braing3n_core.errors import ConfigError
 from braing3n_core.models.layers import (
     GRID,
     NUM_TOKENS,
@@ -76,6 +77,14 @@ def test_near_numbers_have_near_embeddings_before_any_training() -> None:
     hundredth = (rows[1:] - rows[:-1]).norm(dim=1).max()
     assert hundredth < 0.15 * (rows[-1] - rows[0]).norm()
     assert (torch.cdist(rows, rows) + 9 * torch.eye(101)).min() > 1e-3  # and no two are the same
+
+
+def test_even_waves_are_the_plain_sines_and_cosines_of_older_checkpoints() -> None:
+    embed, value = ScalarEmbedding(32, waves="even"), torch.tensor([0.3, 0.7])
+    angle = value[:, None] * embed.frequencies
+    torch.testing.assert_close(embed(value), embed.mlp(torch.cat([angle.sin(), angle.cos()], dim=1)))
+    with pytest.raises(ConfigError, match="falling, even, got 'odd'"):
+        ScalarEmbedding(32, waves="odd")
 
 
 def test_a_scalar_embedding_tells_close_numbers_apart() -> None:
