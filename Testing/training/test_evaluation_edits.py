@@ -12,11 +12,12 @@ from braing3n_core.calibration import Calibration
 from braing3n_core.checkpoint import load_checkpoint
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
+from braing3n_core.models.dit import DiTConfig
 from training.calibrate_forecaster import recalibrated, subject_keys
 from training.evaluate.metrics.change import folds_of
 from training.evaluate.readers import Reader
 from training.evaluate.study import QUICK, Study
-from training.evaluate.tables.counterfactual import EDITS, Reads, _reached, _unseen
+from training.evaluate.tables.counterfactual import EDITS, Reads, _reached, _unseen, reaches
 from training.evaluate.tables.longitudinal import compute, forward_pairs
 from training.fit_linear import LinearFit
 from training.store import Store
@@ -76,6 +77,14 @@ def test_the_table_tells_the_probability_of_the_target_and_how_many_scans_reache
     assert values["x"] == 1.0  # of the one that was not there before
     older = Reads(np.array([50.0, 60]), np.array([55.0, 71]))
     assert _reached(EDITS[3], older, "years", values) == "55.0 -> 63.0 y" and values["years"] == pytest.approx(0.8)
+
+
+def test_an_age_is_edited_where_the_checkpoint_knows_both_ages_and_classes_everywhere() -> None:
+    spec = DiTConfig(limits={"age_years": (20.0, 90.0)}).spec()
+    ages: list[float | None] = [19.0, 20.0, 80.0, 80.5, 95.0, None]
+    assert [reaches(spec, {"age_years": a}, EDITS[3]) for a in ages] == [False, True, True, False, False, False]
+    assert all(reaches(spec, {"age_years": a}, EDITS[0]) for a in ages)
+    assert reaches(DiTConfig().spec(), {"age_years": 95.0}, EDITS[3])
 
 
 def test_subjects_whom_the_calibration_was_fitted_on_are_left_out_of_the_forecasts(

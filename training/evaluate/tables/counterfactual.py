@@ -5,6 +5,7 @@ Legend: n scans, N tokens, C latent channels.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from braing3n_core.editing import guided_edit
 from braing3n_core.generation.counterfactual import EditOptions, counterfactual
+from braing3n_core.models.conditions import ConditionSpec
 
 from ...fit_linear import FOLDS
 from ...store import Record
@@ -76,6 +78,7 @@ def _notes(study: Study) -> tuple[str, ...]:
         f"FlowEdit of held-out T1 scans, {study.settings.edit_steps} steps, guidance "
         f"{study.settings.guidance_scale:g} on the changed class alone. The paper edits only its own "
         "samples, by the same noise.",
+        "An age is changed where both ages lie within what the generator saw in training; beyond, it stays at the end.",
         "Null edit: largest difference of its latents from the scan's; 0 is exact. Left after A->B->A: "
         "norm of what remains over the norm of the edit; 95 % intervals over scans.",
         "Target: mean probability of the word asked for, before -> after, and how many scans are read as it; of an age "
@@ -90,8 +93,23 @@ def _notes(study: Study) -> tuple[str, ...]:
 
 
 def _rows(study: Study, asked: Asked) -> np.ndarray:
-    rows = [i for i in study.first_visits() if all(study.records[i].get(k) == v for k, v in asked.of.items())]
+    spec = study.inference.parts.dit.spec
+    rows = [
+        i for i in study.first_visits()
+        if all(study.records[i].get(k) == v for k, v in asked.of.items()) and reaches(spec, study.records[i], asked)
+    ]
     return np.array(rows[: study.settings.edits], int)
+
+
+def reaches(spec: ConditionSpec, record: Record, asked: Asked) -> bool:
+    """Whether the edit can go all its way. A number beyond what training saw is taken at the end of it: ten years more
+    of somebody who is as old as the checkpoint knows people are none, and what is left of no change says nothing.
+    """
+    if not isinstance(asked.word, float):
+        return True
+    low, high = spec.limits.get(asked.label, (-math.inf, math.inf))
+    value = record.get(asked.label)
+    return value is not None and all(low <= v <= high for v in (value, value + asked.word))
 
 
 def _knows(study: Study, asked: Asked) -> bool:
