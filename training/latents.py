@@ -61,6 +61,11 @@ def _fingerprint(store: Store) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
+def read(array: np.ndarray, rows: Sequence[int], device: torch.device) -> Tensor:
+    """These rows of a cache (n,...) as float32 on the device."""
+    return torch.from_numpy(np.stack([array[i] for i in rows])).float().to(device)
+
+
 @torch.no_grad()
 def project(tokens: np.ndarray, tokenizer: Tokenizer, batch: int = 64) -> Tensor:
     """Standardised latents (n,1200,C) float32 of cached tokens."""
@@ -90,6 +95,19 @@ class LatentSet:
     def for_training(self) -> LatentSet:
         """The rows that training may see (:func:`training.store.training_rows`)."""
         return self.rows(training_rows(self.records))
+
+    def for_validation(self) -> LatentSet:
+        """The side ``val`` of the split, or all of a set without one, as of phantoms. Raises TrainingError if empty."""
+        sides = [record.get("split") for record in self.records]
+        if not any(sides):
+            return self
+        rows = self.where(split="val")
+        if not rows:
+            raise TrainingError(
+                "calibrate.no_validation", f"None of the {len(sides)} volumes is on the side val of the split.",
+                "Cache the latents of a store with validation volumes.",
+            )
+        return self.rows(rows)
 
     def only(self, labels: dict[str, str]) -> LatentSet:
         """The volumes with all of these labels. Raises TrainingError when there is none."""

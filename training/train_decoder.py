@@ -20,7 +20,7 @@ from braing3n_core.models.patch_decoder import PatchDecoder
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
 from .draws import draws_of
-from .latents import cache_tokens
+from .latents import cache_tokens, read
 from .loop import Batch, train
 from .parallel import first_alone, rank, share
 from .planes import three_planes
@@ -77,15 +77,12 @@ def main() -> None:
     objective = VolumeError(tokenizer, settings.extra(DecoderTraining).structure)
     draws = draws_of(store.records, settings.train)
 
-    def read(indices: list[int]) -> Tensor:
-        return torch.from_numpy(np.stack([tokens[i] for i in indices])).float().to(device)
-
     def draw(step: int, generator: torch.Generator) -> Batch:
         chosen = draws(step, generator)[share()].tolist()
-        return Batch((read(chosen), store.zscored(chosen, device)), names_of(store.records, chosen))
+        return Batch((read(tokens, chosen, device), store.zscored(chosen, device)), names_of(store.records, chosen))
 
     def picture(objective: nn.Module) -> tuple[str, np.ndarray]:
-        decoded = objective.tokenizer.decode(objective.tokenizer.project(read([0])))
+        decoded = objective.tokenizer.decode(objective.tokenizer.project(read(tokens, [0], device)))
         return "volume_reconstruction", three_planes(store.zscored([0]), decoded)
 
     run = settings.run(len(store), tokenizer.config, {"encoder": grandparent.id, "tokenizer": parent.id}, picture)

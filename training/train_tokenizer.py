@@ -18,7 +18,7 @@ from braing3n_core.models.patch_decoder import PatchDecoder
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
 from .draws import draws_of
-from .latents import LatentSet, cache_tokens, project
+from .latents import LatentSet, cache_tokens, project, read
 from .loop import Batch, TrainingError, train
 from .parallel import first_alone, rank, share
 from .patches import PatchError, best_linear_reading, cache_weights, learn_dictionaries, restore_detail, spread
@@ -120,16 +120,14 @@ def main() -> None:
     objective.to(device, memory_format=torch.channels_last_3d)
     draws = draws_of(store.records, settings.train)
 
-    def read(array: np.ndarray, indices: list[int]) -> Tensor:
-        return torch.from_numpy(np.stack([array[i] for i in indices])).float().to(device)
-
     def draw(step: int, generator: torch.Generator) -> Batch:
         chosen = draws(step, generator)[share()].tolist()
-        truth = store.zscored(chosen, device) if targets is None else read(targets, chosen)
-        return Batch((read(tokens, chosen), truth, step >= extra.freeze_projection), names_of(store.records, chosen))
+        truth = store.zscored(chosen, device) if targets is None else read(targets, chosen, device)
+        inputs = (read(tokens, chosen, device), truth, step >= extra.freeze_projection)
+        return Batch(inputs, names_of(store.records, chosen))
 
     def picture(objective: nn.Module) -> tuple[str, np.ndarray]:
-        decoded = objective.tokenizer.decode(objective.tokenizer.projection(read(tokens, [0])))
+        decoded = objective.tokenizer.decode(objective.tokenizer.projection(read(tokens, [0], device)))
         return "volume_reconstruction", three_planes(store.zscored([0]), decoded)
 
     run = settings.run(len(store), config, {"encoder": parent.id}, picture)
