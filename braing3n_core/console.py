@@ -173,7 +173,7 @@ def show_cohort(cohort: Cohort, stream: TextIO | None = None) -> None:
                   f"({cohort.made} made now, {cohort.kept} were there)", markup=False)
     privacy = cohort.privacy
     if "suspicious" in privacy:
-        console.print(f"{privacy['suspicious']} of {privacy['samples']} lie suspiciously near one of "
+        console.print(f"{privacy['suspicious']} of {privacy['samples']} lie suspiciously near one person of "
                       f"{privacy['reference_scans']} reference scans", markup=False)
     else:
         console.print(f"note: {privacy['note']}", markup=False)

@@ -1,8 +1,9 @@
 """Whether generated latents repeat a scan of a reference set: nearest neighbours, as in the paper's audit.
 
 Distances are L2 over all N*C numbers of the standardised latents. A sample is suspicious when it lies nearer to a real
-scan than all but 5 % of the real scans lie to another subject's. Numpy only. Legend: n samples, m reference scans, F
-numbers of a scan.
+scan than all but 5 % of the real scans lie to another subject's, and is by as much nearer to that subject than to the
+next: a copy is near to one person, a brain like the average to everybody. Numpy only.
+Legend: n samples, m reference scans, F numbers of a scan.
 """
 
 from __future__ import annotations
@@ -22,14 +23,28 @@ UNKNOWN = (
     "No reference latents were given: whether these brains repeat a scan that the model was trained on is not known. "
     "Give --reference with the latents of the training scans."
 )
+NOTE = (
+    "near: nearer to a reference scan than all but 5 % of reference scans are to another subject's. suspicious: near, "
+    "and share (this distance over that to the nearest scan of anybody else) smaller than of all but 5 % of them."
+)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Latents (m,F) float32 of real scans and the subject of each, so that a subject's other scans do not count."""
+    """Latents (m,F) float32 of real scans and the subject of each (m,), so that a subject's other scans do not count.
+
+    Raises RequestError for scans of fewer than two subjects: what is too near could not be told.
+    """
 
     latents: np.ndarray
     subjects: np.ndarray
+
+    def __post_init__(self) -> None:
+        if len(set(self.subjects.tolist())) < 2:
+            raise RequestError(
+                "privacy.subjects", f"The {len(self.latents)} reference scans are not of two subjects or more.",
+                "Give scans of several people.",
+            )
 
     @classmethod
     def open(cls, path: str | Path) -> Reference:
@@ -69,21 +84,68 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum(square - 2 * (a @ b.T).astype(np.float64), 0))
 
 
-def nearest(samples: np.ndarray, reference: np.ndarray, rows: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Index (n,) and distance (n,) of each sample's nearest reference scan; ``rows`` at a time bounds the memory."""
-    indices, distances = [], []
+@dataclass(frozen=True)
+class Neighbours:
+    """Of n samples: the row of the nearest reference scan, its distance, and that distance over the one to the nearest
+    scan of anybody else (1: as near to two people, or there is nobody else).
+    """
+
+    row: np.ndarray
+    distance: np.ndarray
+    share: np.ndarray
+
+
+def nearest(
+    samples: np.ndarray, reference: Reference, own: np.ndarray | None = None, rows: int = 256
+) -> Neighbours:
+    """The nearest reference scans of samples (n,F). own: subjects (n,), whose scans do not count for their sample.
+    ``rows`` at a time bounds the memory.
+    """
+    parts = []
     for start in range(0, len(samples), rows):
-        square = squared_distances(samples[start : start + rows], reference)
-        indices.append(square.argmin(1))
-        distances.append(np.sqrt(square.min(1)))
-    return np.concatenate(indices), np.concatenate(distances)
+        square = squared_distances(samples[start : start + rows], reference.latents)
+        if own is not None:
+            square[own[start : start + rows, None] == reference.subjects[None]] = np.inf
+        row = square.argmin(1)
+        first = square.min(1)
+        square[reference.subjects[row, None] == reference.subjects[None]] = np.inf
+        second = square.min(1)
+        share = np.sqrt(np.divide(first, second, out=np.ones_like(first), where=second > 0))
+        parts.append((row, np.sqrt(first), np.where(np.isfinite(second), share, 1.0)))
+    return Neighbours(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def real_to_real(reference: Reference) -> np.ndarray:
-    """(m,) distance of each real scan to the nearest of another subject; infinite where there is no other."""
-    square = squared_distances(reference.latents, reference.latents)
-    square[reference.subjects[:, None] == reference.subjects[None]] = np.inf
-    return np.asarray(np.sqrt(square.min(1)))
+@dataclass(frozen=True)
+class Audit:
+    """found: neighbours of the samples. real: of each reference scan among those of other subjects."""
+
+    found: Neighbours
+    real: Neighbours
+
+    @property
+    def limit(self) -> float:
+        """The distance below which 5 % of real scans lie to another subject's."""
+        return float(np.percentile(self.real.distance, PERCENTILE))
+
+    @property
+    def share_limit(self) -> float:
+        """The share below which 5 % of real scans lie: they are nearer to one other person than to all the rest."""
+        return float(np.percentile(self.real.share, PERCENTILE))
+
+    @property
+    def near(self) -> np.ndarray:
+        """Which samples lie nearer to a real scan than real scans do to each other (n,)."""
+        return self.found.distance < self.limit
+
+    @property
+    def copies(self) -> np.ndarray:
+        """Which of these are near to one person and not to everybody (n,)."""
+        return self.near & (self.found.share <= self.share_limit)
+
+
+def audit(samples: np.ndarray, reference: Reference) -> Audit:
+    """Compare samples (n,F) with the reference as the reference is compared with itself."""
+    return Audit(nearest(samples, reference), nearest(reference.latents, reference, reference.subjects))
 
 
 def report(names: Sequence[str], latents: np.ndarray, reference: Reference | None) -> dict[str, Any]:
@@ -95,17 +157,19 @@ def report(names: Sequence[str], latents: np.ndarray, reference: Reference | Non
             "privacy.shape", f"Samples have {latents.shape[1]} numbers, the reference {reference.latents.shape[1]}.",
             "Give latents of the tokenizer that this checkpoint was trained on.",
         )
-    index, distance = nearest(latents, reference.latents)
-    floor = real_to_real(reference)
-    limit = float(np.percentile(floor[np.isfinite(floor)], PERCENTILE)) if np.isfinite(floor).any() else 0.0
-    near = distance < limit
+    compared = audit(latents, reference)
+    found = compared.found
     return {
         "samples": len(names), "reference_scans": len(reference.latents),
-        "reference_subjects": len(np.unique(reference.subjects)), "percentile": PERCENTILE, "limit": limit,
-        "suspicious": int(near.sum()), "median_distance": float(np.median(distance)),
+        "reference_subjects": len(np.unique(reference.subjects)), "percentile": PERCENTILE, "limit": compared.limit,
+        "share_limit": compared.share_limit, "near": int(compared.near.sum()),
+        "suspicious": int(compared.copies.sum()), "median_distance": float(np.median(found.distance)),
         "nearest": [
-            {"participant_id": name, "distance": round(float(d), 4), "reference_row": int(i), "suspicious": bool(s)}
-            for name, d, i, s in zip(names, distance, index, near, strict=True)
+            {"participant_id": name, "distance": round(float(d), 4), "share": round(float(share), 4),
+             "reference_row": int(i), "suspicious": bool(s)}
+            for name, d, share, i, s in zip(
+                names, found.distance, found.share, found.row, compared.copies, strict=True
+            )
         ],
-        "note": "suspicious: nearer to a reference scan than all but 5 % of reference scans are to another subject's.",
+        "note": NOTE,
     }

@@ -16,7 +16,6 @@ from training.evaluate.metrics.crossval import (
 )
 from training.evaluate.metrics.distances import frechet_distance, kernel_distance, standardised
 from training.evaluate.metrics.edits import composition_error, drift, effectiveness, reversibility
-from training.evaluate.metrics.neighbours import audit
 from training.evaluate.metrics.scores import auc, balanced_accuracy, bootstrap, correlation, macro_auc, r2
 
 
@@ -73,29 +72,6 @@ def test_standardised_features_have_the_unit_of_the_reference() -> None:
 def test_sets_of_different_length_features_are_refused() -> None:
     with pytest.raises(ValueError, match="one length"):
         frechet_distance(np.zeros((4, 3)), np.zeros((4, 2)))
-
-
-def test_the_audit_finds_the_planted_copy_and_only_it() -> None:
-    rng = np.random.default_rng(5)
-    training = rng.normal(size=(40, 300))
-    samples = 1.3 * rng.normal(size=(10, 300))
-    samples[7] = training[12] + 0.05 * rng.normal(size=300)
-    found = audit(samples, training, np.arange(40))
-    assert np.flatnonzero(found.copies).tolist() == [7] and found.neighbour[7] == 12
-
-
-def test_two_visits_of_one_subject_do_not_lower_the_limit_of_the_audit() -> None:
-    rng = np.random.default_rng(6)
-    people = rng.normal(size=(30, 200))
-    visits = np.concatenate([people, people + 0.01 * rng.normal(size=people.shape)])
-    apart = audit(people[:1], visits, np.tile(np.arange(30), 2))
-    together = audit(people[:1], visits, np.arange(60))
-    assert apart.limit > 10 > 1 > together.limit
-
-
-def test_the_audit_of_one_subject_is_refused() -> None:
-    with pytest.raises(ValueError, match="two subjects"):
-        audit(np.zeros((1, 4)), np.zeros((3, 4)), np.zeros(3))
 
 
 def test_a_known_slope_is_found_and_a_constant_has_none() -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from braing3n_core.memorisation import PERCENTILE, Audit, Reference, audit
+
 from ..figures import Panel, Series, chart, three_planes
-from ..metrics.neighbours import PERCENTILE, Audit, audit
 from ..study import Study
 from ..table import HERE, PATIENTS, Cell, Picture, Table, rows_of
 from .fidelity import sampled_rows
 
-COLUMNS = ("samples", "number", "under the limit", "nearest: median", "nearest: smallest", "limit", "row of")
+COLUMNS = (
+    "samples", "number", "near and to one subject", "nearer than the limit", "nearest: median", "nearest: smallest",
+    "limit", "share: smallest", "limit of the share", "row of",
+)
 PLANTED = 3
 NOISE = 0.5
 OTHERS = "other held-out subjects (the same audit)"
@@ -18,35 +22,38 @@ OTHERS = "other held-out subjects (the same audit)"
 
 def compute(study: Study) -> Table:
     """Generated samples, planted copies (which must be found) and other subjects, against the training latents."""
-    training, subjects, what = _training(study)
+    reference, what = _reference(study)
     rows, generated = _generated(study)
-    found = {"generated": audit(generated, training, subjects)}
-    planted = _planted(training, found["generated"].limit)
-    found["planted copies"] = audit(planted, training, subjects)
+    found = {"generated": audit(generated, reference)}
+    planted = _planted(reference.latents, found["generated"].limit)
+    found["planted copies"] = audit(planted, reference)
     values = {f"{name}/copies": float(a.copies.sum()) for name, a in found.items()}
     values["planted copies/number"] = float(len(planted))
     cells = [_row(name, a) for name, a in found.items()]
     if study.training is not None:
-        cells.append(_row(OTHERS, audit(_flat(study, rows), training, subjects)))
+        cells.append(_row(OTHERS, audit(_flat(study, rows), reference)))
     else:
-        cells.append([OTHERS, 0, "needs --train-latents", None, None, None, HERE])
-    cells.append(["generated", 1088, 0, None, None, "14.4 (other latents)", PATIENTS])
+        cells.append([OTHERS, 0, "needs --train-latents", *[None] * 6, HERE])
+    cells.append(["generated", 1088, None, 0, None, None, "14.4 (other latents)", None, None, PATIENTS])
     notes = (
         f"Euclidean distance of latents to the nearest of {what}. The limit is the {PERCENTILE:g}th percentile of the "
         "distance of a training scan to the nearest scan of another subject: pairs of one subject do not count.",
+        "Share: the distance to the nearest scan over that to the nearest of anybody else; its limit is the same "
+        "percentile of training scans. A copy is near to one subject (both limits); a brain like the average, such as "
+        "one drawn from less noise, is near to everybody.",
         f"Planted copies are training scans plus noise of {NOISE:g} of the limit; an audit that does not find all of "
-        "them proves nothing. About 5 % of other subjects fall under the limit by its definition.",
+        "them proves nothing. About 5 % of other subjects fall under each limit by its definition.",
     )
     return Table("memorisation", "Memorisation audit (paper, section 4.3)", study.label, COLUMNS, rows_of(cells), notes,
-                 _pictures(study, rows, found["generated"], generated, training), values)
+                 _pictures(study, found["generated"], generated, reference.latents), values)
 
 
-def _training(study: Study) -> tuple[np.ndarray, np.ndarray, str]:
+def _reference(study: Study) -> tuple[Reference, str]:
     if study.training is not None:
-        return (*study.training, f"{len(study.training[0])} scans that the generator learnt from")
+        return Reference(*study.training), f"{len(study.training[0])} scans that the generator learnt from"
     rows = study.where(modality="T1")
     what = f"{len(rows)} held-out scans, since no training latents were given (--train-latents): no audit of training"
-    return _flat(study, rows), study.subjects[rows], what
+    return Reference(_flat(study, rows), study.subjects[rows]), what
 
 
 def _generated(study: Study) -> tuple[np.ndarray, np.ndarray]:
@@ -68,22 +75,24 @@ def _planted(training: np.ndarray, limit: float) -> np.ndarray:
     return training[chosen] + NOISE * limit * noise / np.linalg.norm(noise, axis=1, keepdims=True)
 
 
-def _row(name: str, found: Audit) -> list[Cell]:
-    return [name, len(found.distance), int(found.copies.sum()), float(np.median(found.distance)),
-            float(found.distance.min()), found.limit, HERE]
+def _row(name: str, compared: Audit) -> list[Cell]:
+    found = compared.found
+    return [name, len(found.distance), int(compared.copies.sum()), int(compared.near.sum()),
+            float(np.median(found.distance)), float(found.distance.min()), compared.limit, float(found.share.min()),
+            compared.share_limit, HERE]
 
 
 def _pictures(
-    study: Study, rows: np.ndarray, found: Audit, generated: np.ndarray, training: np.ndarray
+    study: Study, compared: Audit, generated: np.ndarray, training: np.ndarray
 ) -> tuple[Picture, ...]:
+    found, real = compared.found, compared.real.distance
     closest = int(found.distance.argmin())
     shape = study.latents.shape[1:]
-    pair = [study.decode(z.reshape(shape)) for z in (generated[closest], training[found.neighbour[closest]])]
+    pair = [study.decode(z.reshape(shape)) for z in (generated[closest], training[found.row[closest]])]
     panels = [Panel("the generated brain nearest to a training brain", pair[0], synthetic=True),
               Panel("that training brain, decoded", pair[1], synthetic=True)]
     three_planes(study.pictures / "memorisation.png", panels)
     grid = np.linspace(0.02, 0.98, 40)
-    real = found.real[np.isfinite(found.real)]
     chart(study.pictures / "memorisation_distances.png", [
         Series("generated to nearest training", np.quantile(found.distance, grid), grid, line=True),
         Series("training to nearest other subject", np.quantile(real, grid), grid, line=True),
