@@ -121,21 +121,25 @@ class GaussianPrior(nn.Module):
         spread = torch.sqrt(t**2 * total + (1 - t) ** 2)
         offset = x - t * mu
         if len(self.factors):
-            with torch.autocast(x.device.type, enabled=False):
-                weighed = self._solve(offset, t)  # C_t^-1 offset
-                common = (weighed.flatten(1) @ self.factors.T @ self.factors).reshape(offset.shape)
-            velocity = mu + t * (self.sigma**2 * weighed + common) - (1 - t) * weighed
+            velocity = mu + self._coloured(offset, t).to(offset.dtype)
         else:
             velocity = mu + (t * total - (1 - t)) / spread**2 * offset
         return velocity, offset / spread, total.sqrt() / spread
 
-    def _solve(self, offset: Tensor, t: Tensor) -> Tensor:
-        """C_t^-1 offset, each (B,N,C)."""
-        times, row = torch.unique(t.flatten(), return_inverse=True)  # a sampler asks for one time, training for B
-        square = times[:, None] ** 2  # (T,1)
-        own = square * self.sigma.flatten() ** 2 + (1 - times[:, None]) ** 2  # (T,P)
-        inner = (self.factors / own[:, None]) @ self.factors.T * square[..., None]  # (T,K,K)
-        inner = inner + torch.eye(len(self.factors), dtype=inner.dtype, device=inner.device)
-        plain = offset.flatten(1) / own[row]
-        scores = torch.linalg.solve(inner[row], plain @ self.factors.T)  # (B,K)
-        return (plain - (square / own)[row] * (scores @ self.factors)).reshape(offset.shape)
+    def _coloured(self, offset: Tensor, t: Tensor) -> Tensor:
+        """(t S - (1-t) I) C_t^-1 offset (B,N,C), in float64: near the brain the two terms of the inverse are large and
+        nearly equal, and float32 would leave a thousandth of the answer to chance.
+        """
+        with torch.autocast(offset.device.type, enabled=False):
+            # A sampler asks for one time, training for B.
+            times, row = torch.unique(t.double().flatten(), return_inverse=True)
+            square, factors, sigma = times[:, None] ** 2, self.factors.double(), self.sigma.flatten().double()
+            own = square * sigma**2 + (1 - times[:, None]) ** 2  # (T,P)
+            inner = (factors / own[:, None]) @ factors.T * square[..., None]  # (T,K,K)
+            inner = inner + torch.eye(len(factors), dtype=inner.dtype, device=inner.device)
+            plain = offset.flatten(1) / own[row]
+            scores = torch.linalg.solve(inner[row], plain @ factors.T)  # (B,K)
+            weighed = plain - (square / own)[row] * (scores @ factors)  # C_t^-1 offset (B,P)
+            common = weighed @ factors.T @ factors
+            t = t.double().flatten(1)
+            return (t * (sigma**2 * weighed + common) - (1 - t) * weighed).reshape(offset.shape)

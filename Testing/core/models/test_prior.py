@@ -150,6 +150,19 @@ def test_with_factors_integrating_it_makes_the_elements_vary_together_as_the_tar
     torch.testing.assert_close(carried.T @ carried, covariance, rtol=0, atol=1e-3)
 
 
+def test_near_the_brain_its_velocity_in_single_precision_is_that_in_double() -> None:
+    generator = torch.Generator().manual_seed(3)
+    exact = GaussianPrior(SPEC, 400, 1, factors=8).double()
+    exact.sigma.fill_(0.03)
+    exact.factors.copy_(torch.randn(8, 400, generator=generator))
+    single = GaussianPrior(SPEC, 400, 1, factors=8)
+    single.load_state_dict(exact.state_dict())
+    x, mu = torch.randn(2, 1, 400, 1, generator=generator)
+    found = [prior.velocity(x.to(prior.sigma), torch.full((1, 1, 1), 0.98).to(prior.sigma), mu.to(prior.sigma))[0]
+             for prior in (exact, single)]
+    torch.testing.assert_close(found[1].double(), found[0], rtol=0, atol=2e-6 * float(found[0].abs().max()))
+
+
 def test_a_prior_without_factors_stores_none_so_that_older_checkpoints_still_load() -> None:
     assert "factors" not in GaussianPrior(SPEC, 2, 1).state_dict()
     assert "factors" in GaussianPrior(SPEC, 2, 1, factors=3).state_dict()
