@@ -4,9 +4,9 @@ Brains are drawn from the same noise under the same conditions and guidance by e
 error is the relative L2 distance of the latents from those of Euler in 200 steps; beside it stands the distance from a
 far finer solution, which tells how exact Euler-200 is itself. Times are not measured.
 
---checkpoint DIR: instead of the embedded default. --count N: brains. --guidance S. --shift S: of the time grid.
---zero-star: CFG-Zero*. --prior-only: the closed-form part of the velocity (ADR 5) without its network.
---within SHARE: the error to reach. --out FILE: the table also as TSV.
+--checkpoint DIR: instead of the embedded default. --count N: brains. --guidance S. --shift S: a time grid with this
+timestep shift in the place of the one that brains are drawn on. --zero-star: CFG-Zero*. --prior-only: the closed-form
+part of the velocity (ADR 5) without its network. --within SHARE: the error to reach. --out FILE: the table also as TSV.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from braing3n_core.generation.flow import DEFAULT_SHIFT
-from braing3n_core.generation.sampling import METHODS, evaluations, integrate, noise_batch, time_grid
+from braing3n_core.generation.sampling import METHODS, evaluations, integrate, log_odds_grid, time_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,12 +52,14 @@ def relative(x: Tensor, reference: Tensor) -> float:
 
 
 def measure(
-    velocity: Velocity, start: Tensor, costs: Iterable[int] = COSTS, shift: float = DEFAULT_SHIFT,
+    velocity: Velocity, start: Tensor, costs: Iterable[int] = COSTS, grid: Callable[[int], Tensor] = log_odds_grid,
     told: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
-    """Every integrator at every cost it can have, from ``start`` (B,N,C). told: hears of each row as it is there."""
-    euler = integrate(velocity, start, time_grid(200, shift), "euler")
-    fine = integrate(velocity, start, time_grid(100, shift), "midpoint")
+    """Every integrator at every cost it can have, from ``start`` (B,N,C). grid: knots of so many steps. told: hears of
+    each row as it is there.
+    """
+    euler = integrate(velocity, start, grid(200), "euler")
+    fine = integrate(velocity, start, grid(100), "midpoint")
     rows = [Row("euler", 200, 0.0, relative(euler, fine))]
     told(rows[0])
     for method in METHODS:
@@ -66,7 +67,7 @@ def measure(
             steps = next((n for n in range(1, cost + 1) if evaluations(method, n) == cost), None)
             if steps is None:
                 continue
-            x = integrate(velocity, start, time_grid(steps, shift), method)
+            x = integrate(velocity, start, grid(steps), method)
             rows.append(Row(method, cost, relative(x, euler), relative(x, fine)))
             told(rows[-1])
     return rows
@@ -99,7 +100,7 @@ def guided_velocity(
     known = run.parts.dit.spec.names
     rows = [{k: v for k, v in ASKED[i % len(ASKED)].items() if k in known} for i in range(count)]
     given = run.conditions("dit", rows)
-    start = noise_batch(count, (1200, run.parts.dit.config.channels), seed=0).to(run.device)
+    start = run.source([str(ASKED[i % len(ASKED)]["modality"]) for i in range(count)], seed=0)
     contrasts = [Contrast(given.null(given.spec.amplified), guidance)]
     return guide(run.velocity("dit"), given, contrasts), start
 
@@ -114,12 +115,14 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="small")
     parser.add_argument("--count", type=int, default=4)
     parser.add_argument("--guidance", type=float, default=1.5)
-    parser.add_argument("--shift", type=float, default=DEFAULT_SHIFT)
+    parser.add_argument("--shift", type=float)
     parser.add_argument("--zero-star", action="store_true")
     parser.add_argument("--prior-only", action="store_true")
     parser.add_argument("--within", type=float, default=0.01)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+
+    grid = log_odds_grid if options.shift is None else lambda steps: time_grid(steps, options.shift)
 
     def tell(row: Row) -> None:
         print(f"{row.method}\t{row.evaluations}", file=sys.stderr, flush=True)
@@ -127,7 +130,7 @@ def main() -> None:
     with torch.inference_mode():
         guidance = Guidance(options.guidance, zero_star=options.zero_star)
         velocity, start = guided_velocity(options.checkpoint, options.count, guidance, options.prior_only)
-        rows = measure(velocity, start, shift=options.shift, told=tell)
+        rows = measure(velocity, start, grid=grid, told=tell)
     lines = ["integrator\tevaluations\tfrom Euler-200\tfrom the fine solution"]
     lines += [f"{r.method}\t{r.evaluations}\t{r.error:.5f}\t{r.exact:.5f}" for r in rows]
     print("\n".join(lines))

@@ -149,6 +149,9 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--zero-star", action="store_true", help="CFG-Zero* guidance")
     group.add_argument("--guide-numbers", action="store_true",
                        help="amplify the age too, as the paper does; it is then further out than asked")
+    group.add_argument("--noise-scale", type=float, metavar="SIZE",
+                       help="size of the noise to start from: less is smoother and less various, 1 is the paper's "
+                       "(default: the checkpoint's own for the contrast)")
     cohort = parser.add_argument_group("a cohort")
     cohort.add_argument("--bids", action="store_true", help="write a BIDS data set with participants.tsv and a privacy "
                         "report; run again, it goes on where it was stopped")

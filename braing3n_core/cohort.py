@@ -28,6 +28,8 @@ from .schema import Conditions, EngineProtocol, GenerateRequest, Output
 from .shard import require_shard
 
 LATENTS = Path("sourcedata") / "latents"
+PROVENANCE: tuple[str, ...] = ("software", "checkpoint", "runtime", "noise_scale")
+"""What of a run's provenance stands in the sidecar of its brain, beside the request."""
 COLUMNS: tuple[str, ...] = tuple(Conditions.__dataclass_fields__)
 DESCRIPTIONS: dict[str, str] = {
     "synthetic": "yes: no such person exists", "seed": "of the noise that this brain was drawn from",
@@ -163,7 +165,7 @@ def _make(
         for folder in (place.parent, out / LATENTS):
             folder.mkdir(parents=True, exist_ok=True)
         sidecar = json.loads(image.with_name(_stem(image) + ".json").read_text(encoding="utf-8"))
-        provenance = {k: result.provenance[k] for k in ("software", "checkpoint", "runtime") if k in result.provenance}
+        provenance = {k: result.provenance[k] for k in PROVENANCE if k in result.provenance}
         os.replace(latents, out / LATENTS / f"{subject_label(number)}.npz")
         os.replace(image, place)
         # The sidecar comes last: a subject that has one is whole.

@@ -6,23 +6,27 @@ Legend: N = 1200 tokens, C latent channels; X Y Z voxels of the model grid.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .atlas import ATLAS_AFFINE, to_atlas_grid, to_model_grid
 from .conditioning import latent_probes
-from .generation.flow import DEFAULT_SHIFT
 from .generation.guidance import Contrast, Guidance, guide
-from .generation.sampling import integrate, noise, time_grid
+from .generation.sampling import integrate, log_odds_grid
 from .inference import Inference
 from .outcomes import Encoded, Generated, Reconstruction
 from .preprocess.intensity import to_model
-from .progress import Cancel, Progress, part
+from .progress import Cancel, Progress, part, silent
 from .rendering import Renderer
 from .schema import GenerateRequest, Reading
 from .volume import Volume
 
-CHANNELS = 32
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .models.conditions import ConditionBatch
+
 BRIGHTEST = 1000.0
 """Intensity that the brightest percent of a generated brain gets; MRI has no unit of its own."""
 
@@ -41,37 +45,34 @@ def generate(inference: Inference, request: GenerateRequest, progress: Progress,
     """Draw ``request.count`` brains, one after the other; sample i depends on the seed and i alone."""
     conditions = {**dataclasses.asdict(request.conditions)}
     conditions["modality"] = conditions["modality"] or "T1"  # the generator never saw an unknown contrast
+    given = inference.conditions("dit", [conditions])
     volumes, latents, readings = [], [], []
     for index in range(request.count):
         share = part(progress, index / request.count, (index + 1) / request.count)
-        latents.append(_draw(inference, request, conditions, index, share, cancel))
+        start = inference.source([conditions["modality"]], request.seed, index, request.noise_scale)
+        latents.append(carry(inference, given, start, request, share, cancel)[0].cpu().numpy())
         volumes.append(_volume(inference.decode(latents[-1]), conditions["modality"], index))
         readings.append(_readings(inference, latents[-1], conditions["modality"]))
-    return Generated(tuple(volumes), np.stack(latents), tuple(readings))
+    noise_scale = inference.noise_scale(conditions["modality"], request.noise_scale)
+    return Generated(tuple(volumes), np.stack(latents), tuple(readings), noise_scale)
 
 
-def _draw(
-    inference: Inference, request: GenerateRequest, conditions: dict[str, object], index: int, progress: Progress,
-    cancel: Cancel | None,
-) -> np.ndarray:
-    """Latents (N,C) of one sample."""
+def carry(
+    inference: Inference, given: ConditionBatch, start: Tensor, request: GenerateRequest,
+    progress: Progress = silent, cancel: Cancel | None = None,
+) -> Tensor:
+    """Carry noises (B,N,C) to latents of brains under the conditions ``given``, by the request's sampler and guidance.
+
+    start: see :meth:`Inference.source`. Of the request's own conditions, count and seed nothing is read here.
+    """
     import torch
 
-    from .models.layers import NUM_TOKENS
-
-    given = inference.conditions("dit", [conditions])
     guidance = Guidance(request.guidance_scale, request.guidance_interval, request.zero_star)
     without = given.null() if request.guide_numbers else given.null(given.spec.amplified)
-    contrasts = [Contrast(without, guidance)]
-    start = noise((NUM_TOKENS, CHANNELS), request.seed, index)[None].to(inference.device)
+    times = log_odds_grid(request.num_steps)
     with torch.inference_mode():
-        velocity = guide(inference.velocity("dit"), given, contrasts)
-        end = integrate(
-            velocity, start, time_grid(request.num_steps, DEFAULT_SHIFT), request.sampler, progress=progress,
-            cancel=cancel,
-        )
-    result: np.ndarray = end[0].cpu().numpy()
-    return result
+        velocity = guide(inference.velocity("dit"), given, [Contrast(without, guidance)])
+        return integrate(velocity, start, times, request.sampler, progress=progress, cancel=cancel)
 
 
 def _volume(decoded: np.ndarray, modality: str, index: int) -> Volume:

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from .generation.guidance import ConditionalVelocity
+from .generation.sampling import noise_batch
 from .loading import Parts
 from .models.conditions import ConditionBatch
+from .models.layers import NUM_TOKENS
 
 if TYPE_CHECKING:
     from .models.dit import DiT
@@ -64,6 +66,20 @@ class Inference:
             return velocity
 
         return conditional
+
+    def noise_scale(self, modality: str, asked: float | None = None) -> float:
+        """Size of the noise that a brain of this contrast is drawn from: what is asked for, else the checkpoint's own
+        (ADR 23).
+        """
+        return self.parts.dit.config.noise_scales.get(modality, 1.0) if asked is None else asked
+
+    def source(
+        self, modalities: Sequence[str], seed: int, first: int = 0, noise_scale: float | None = None
+    ) -> Tensor:
+        """What brains of these contrasts are drawn from (B,N,C): the noises of ``seed`` from number ``first`` on."""
+        shape = (NUM_TOKENS, self.parts.dit.config.channels)
+        sizes = torch.tensor([self.noise_scale(m, noise_scale) for m in modalities])
+        return (sizes[:, None, None] * noise_batch(len(modalities), shape, seed, first)).to(self.device)
 
     def reads_baseline(self, kind: str) -> bool:
         """Whether a part takes the baseline's latents as context; a forecaster that does not is the paper's bridge."""

@@ -106,8 +106,11 @@ class Forecast:
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """Brains drawn from noise, on the atlas grid. volumes: z-scored intensities, as many as were asked for."""
+    """Brains drawn from noise, on the atlas grid. volumes: z-scored intensities, as many as were asked for.
+    noise_scale: size of the noise they were drawn from.
+    """
 
     volumes: tuple[Volume, ...]
     latents: np.ndarray
     readings: tuple[tuple[Reading, ...], ...]
+    noise_scale: float

@@ -155,7 +155,8 @@ class GenerateRequest:
 
     sampler: one of :data:`SAMPLERS`; the paper's is ``euler`` in 50 steps (ADR 18). guidance_interval: times from 0
     (noise) to 1 (brain) in which guidance acts. zero_star: CFG-Zero* guidance. guide_numbers: amplify the age too, as
-    the paper does; without it guidance amplifies classes alone, and the age is the one that was asked for.
+    the paper does; without it guidance amplifies classes alone, and the age is the one that was asked for. noise_scale:
+    size of the noise that is carried to a brain; None is the checkpoint's own for the contrast, 1 the paper's (ADR 23).
     """
 
     conditions: Conditions = field(default_factory=Conditions)
@@ -167,6 +168,7 @@ class GenerateRequest:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     zero_star: bool = False
     guide_numbers: bool = False
+    noise_scale: float | None = None
 
 
 REQUESTS: dict[str, type] = {
@@ -277,6 +279,16 @@ def request_kind(request: AnyRequest) -> str:
 def request_to_dict(request: AnyRequest) -> dict[str, Any]:
     """JSON form: the fields and ``kind``."""
     return {"kind": request_kind(request), **dataclasses.asdict(request)}
+
+
+def request_to_send(request: AnyRequest) -> dict[str, Any]:
+    """The same for a worker, without options that are off by default and not asked for: so a worker of before there
+    was such an option refuses those alone who ask for it.
+    """
+    plain = {f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+             for f in dataclasses.fields(request)}
+    off = {name for name, value in plain.items() if value is None or value is False or value == {}}
+    return {k: v for k, v in request_to_dict(request).items() if k not in off or v != plain[k]}
 
 
 def request_from_dict(data: dict[str, Any]) -> AnyRequest:

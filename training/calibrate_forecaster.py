@@ -230,20 +230,6 @@ def _truths(panel: ProbePanel, follow_ups: Sequence[Record]) -> dict[str, np.nda
     return truths
 
 
-def validation(data: LatentSet) -> LatentSet:
-    """The side ``val`` of the split, or all of a set without one, as of phantoms. Raises TrainingError when empty."""
-    sides = [record.get("split") for record in data.records]
-    if not any(sides):
-        return data
-    rows = [i for i, side in enumerate(sides) if side == "val"]
-    if not rows:
-        raise TrainingError(
-            "calibrate.no_validation", f"None of the {len(sides)} volumes is on the side val of the split.",
-            "Cache the latents of a store with validation volumes.",
-        )
-    return data.rows(rows)
-
-
 def recalibrated(old: Checkpoint, calibration: Calibration, out: Path) -> Checkpoint:
     """The same forecaster with its calibration, written to ``out/forecaster``."""
     return save_again(old, out, old.tensors("pt", dtype=None), calibration=calibration.to_dict())
@@ -269,7 +255,7 @@ def main() -> None:
             "calibrate.other_tokenizer", f"The forecaster learnt the latents of tokenizer {tokenizer}, the probes "
             f"those of {probes.parents['tokenizer']}.", "Give parts of one set.",
         )
-    data = validation(LatentSet.open(options.latents, tokenizer))
+    data = LatentSet.open(options.latents, tokenizer).for_validation()
     reads, groups = collect(model, data, panel, ForecastOptions(samples=options.samples), options.pairs)
     fit, test = split_subjects(groups, options.first)
     calibration = calibrate({task: r.rows(fit) for task, r in reads.items()}, groups[fit])

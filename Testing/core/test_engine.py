@@ -223,6 +223,19 @@ def test_generated_brains_differ_by_number_and_not_by_how_many_are_asked_for(
     assert len(json.loads((tmp_path / "two" / "probes.json").read_text())["samples"]) == 2
 
 
+def test_brains_drawn_from_less_noise_are_less_various_and_say_how_much_it_was(engine: Engine, tmp_path: Path) -> None:
+    def spread(scale: float | None) -> float:
+        request = GenerateRequest(AD, count=2, num_steps=2, noise_scale=scale)
+        result = engine.run(request, tmp_path / f"{scale}")
+        assert result.provenance["noise_scale"] == (1.0 if scale is None else scale)
+        first, second = [Volume.load(o.path).array for o in result.outputs if o.role == "generated"]
+        return float(np.abs(first - second).mean())
+
+    assert spread(0.0) == 0 < spread(0.3) < spread(1.0) == spread(None)
+    with pytest.raises(RequestError, match="noise_scale must be a number from 0 to 2, got 3"):
+        engine.run(GenerateRequest(AD, noise_scale=3.0), tmp_path / "no")
+
+
 def test_preprocessing_needs_no_checkpoint_and_writes_masks_in_both_grids(
     registered_scan: Path, tmp_path: Path
 ) -> None:

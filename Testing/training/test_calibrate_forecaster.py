@@ -22,7 +22,6 @@ from training.calibrate_forecaster import (
     reported_on,
     split_subjects,
     subject_keys,
-    validation,
 )
 from training.latents import LatentSet
 from training.loop import TrainingError
@@ -162,4 +161,4 @@ def test_latents_that_the_forecaster_never_learnt_and_visits_without_a_truth_are
     with pytest.raises(TrainingError, match="No pair of visits with the ventricle_volume"):
         run_on(visits(tokenizer, truth=False), checkpoint, tmp_path, monkeypatch)
     with pytest.raises(TrainingError, match="None of the 8 volumes is on the side val"):
-        validation(visits(tokenizer, sides="tttt"))
+        visits(tokenizer, sides="tttt").for_validation()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -45,11 +46,24 @@ def integrate(
 
 def time_grid(num_steps: int, shift: float = 1.0, start: float = 0.0, stop: float = 1.0) -> Tensor:
     """Knots (num_steps+1,) float64 from ``start`` to ``stop``, uniform before the timestep shift."""
-    if num_steps < 1:
-        raise RequestError("sampling.steps", f"At least one step is needed, got {num_steps}.", "Raise num_steps.")
+    _checked_steps(num_steps)
     ends = shift_time(torch.tensor([start, stop], dtype=torch.float64), 1 / shift)
     knots = shift_time(torch.linspace(float(ends[0]), float(ends[1]), num_steps + 1, dtype=torch.float64), shift)
     knots[0], knots[-1] = start, stop
+    return knots
+
+
+def log_odds_grid(num_steps: int) -> Tensor:
+    """Knots (num_steps+1,) float64 from 0 to 1, even in the logarithm of ``(t + a) / (1 - t + b)``: finer at the noise,
+    where everything is decided, and at the brain too, where details settle. The grid of brains drawn from noise.
+    """
+    # Unspecified in the paper: the spacing of the steps. Measured in ADR 18.
+    at_noise, at_brain = 0.05, 0.5
+    steps = _checked_steps(num_steps)
+    ends = [math.log(at_noise / (1 + at_brain)), math.log((1 + at_noise) / at_brain)]
+    odds = torch.linspace(ends[0], ends[1], steps + 1, dtype=torch.float64).exp()
+    knots = (odds * (1 + at_brain) - at_noise) / (1 + odds)
+    knots[0], knots[-1] = 0.0, 1.0
     return knots
 
 
@@ -72,9 +86,9 @@ def noise(shape: Sequence[int], seed: int, index: int = 0) -> Tensor:
     return torch.randn(tuple(shape), generator=generator)
 
 
-def noise_batch(count: int, shape: Sequence[int], seed: int) -> Tensor:
-    """(count, *shape): row i is ``noise(shape, seed, i)`` whatever ``count`` is."""
-    return torch.stack([noise(shape, seed, index) for index in range(count)])
+def noise_batch(count: int, shape: Sequence[int], seed: int, first: int = 0) -> Tensor:
+    """(count, *shape): row i is ``noise(shape, seed, first + i)`` whatever ``count`` is."""
+    return torch.stack([noise(shape, seed, first + i) for i in range(count)])
 
 
 def opposed_noise(count: int, shape: Sequence[int], seed: int) -> Tensor:
@@ -161,6 +175,12 @@ def _batch_time(x: Tensor, t: float) -> Tensor:
     # Half-precision latents keep float32 times: bfloat16 cannot tell neighbouring knots apart.
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     return torch.full((x.shape[0],), t, dtype=dtype, device=x.device)
+
+
+def _checked_steps(num_steps: int) -> int:
+    if num_steps < 1:
+        raise RequestError("sampling.steps", f"At least one step is needed, got {num_steps}.", "Raise num_steps.")
+    return num_steps
 
 
 def _checked_method(method: str) -> str:

@@ -31,7 +31,8 @@ class DiTConfig:
     prior_components: components of the baseline that the mean may depend on; prior_factors: directions in which what
     the mean leaves varies as a whole. limits: of scalars, in their own units,
     where training ended: a forecast beyond the longest horizon goes on at the rate of that horizon. waves: of the
-    embedding of time and scalars, ``falling`` or ``even`` (ADR 22).
+    embedding of time and scalars, ``falling`` or ``even`` (ADR 22). noise_scales: by contrast, the size of
+    the noise to draw brains from, where it is not 1 (ADR 23).
     """
 
     width: int = 1152
@@ -58,6 +59,7 @@ class DiTConfig:
     prior_factors: int = 0
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
     waves: str = "falling"
+    noise_scales: dict[str, float] = field(default_factory=dict)
 
     def spec(self) -> ConditionSpec:
         """The conditions as the tensor code wants them."""

@@ -75,6 +75,11 @@ class TorchScriptFeatures:
         return features.flatten().float().numpy()
 
 
+def rescaled(volume: np.ndarray) -> np.ndarray:
+    """Z-scored again, as every volume is that comes into the model: what a decoder makes is not quite."""
+    return ((volume - volume.mean()) / max(float(volume.std()), 1e-6)).astype(np.float32)
+
+
 def central_slices(volume: np.ndarray) -> list[torch.Tensor]:
     """Axial, coronal and sagittal slices through the middle of the brain, 2D, float32."""
     x, y, z = CENTRE

@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from braing3n_core.generation.flow import DEFAULT_SHIFT
-from braing3n_core.generation.guidance import Contrast, Guidance, guide
-from braing3n_core.generation.sampling import integrate, micro_batches, noise, time_grid
+from braing3n_core.drawing import carry
+from braing3n_core.generation.sampling import micro_batches
 from braing3n_core.inference import Inference
 from braing3n_core.probes import LinearProbe
 from braing3n_core.schema import GenerateRequest
@@ -123,6 +121,14 @@ class Study:
         }
         return {**self.fingerprint, "beside": beside.get(table)}
 
+    @property
+    def drawn_how(self) -> str:
+        """How brains are drawn, in words."""
+        sizes = self.inference.parts.dit.config.noise_scales
+        noise = ", ".join(f"{size:g} in {contrast}" for contrast, size in sizes.items()) or "1"
+        s = self.settings
+        return f"guidance {s.guidance_scale:g}, {s.steps} steps of {s.sampler}, noise of size {noise}"
+
     @cached_property
     def ids(self) -> dict[str, str]:
         """The ids of the checkpoint's parts."""
@@ -214,18 +220,16 @@ class Study:
         with np.load(path) as found:
             return found["latents"].astype(np.float32)
 
-    @torch.inference_mode()
     def _draw(self, rows: Sequence[Record], scale: float, null: Sequence[str], first: int) -> np.ndarray:
-        spec = self.inference.parts.dit.spec
-        given = self.inference.conditions("dit", [{k: row[k] for k in spec.names} for row in rows])
+        run, settings = self.inference, self.settings
+        given = run.conditions("dit", [{k: row[k] for k in run.parts.dit.spec.names} for row in rows])
         given = given.null(null) if null else given
-        without = given.null() if self.settings.guide_numbers else given.null(spec.amplified)
-        velocity = guide(self.inference.velocity("dit"), given, [Contrast(without, Guidance(scale))])
-        shape = (1200, self.inference.parts.dit.config.channels)
-        start = torch.stack([noise(shape, self.settings.seed, first + i) for i in range(len(rows))])
-        times = time_grid(self.settings.steps, DEFAULT_SHIFT)
-        end = integrate(velocity, start.to(self.inference.device), times, self.settings.sampler)
-        return end.cpu().numpy()
+        start = run.source([str(row["modality"]) for row in rows], settings.seed, first)
+        request = GenerateRequest(
+            guidance_scale=scale, num_steps=settings.steps, sampler=settings.sampler,
+            guide_numbers=settings.guide_numbers,
+        )
+        return carry(run, given, start, request).cpu().numpy()
 
     def shipped_probe(self, task: str) -> LinearProbe | None:
         """The checkpoint's own probe of ``task``; None where it has none."""

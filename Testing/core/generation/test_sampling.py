@@ -14,6 +14,7 @@ from braing3n_core.generation.sampling import (
     METHODS,
     evaluations,
     integrate,
+    log_odds_grid,
     micro_batches,
     noise,
     noise_batch,
@@ -104,6 +105,17 @@ def test_half_precision_latents_get_exact_times() -> None:
     seen: list[Tensor] = []
     integrate(lambda x, t: seen.append(t) or x * 0, torch.zeros(1, 1, 1, dtype=torch.bfloat16), [0.0, 0.501, 0.502])  # type: ignore[func-returns-value]
     assert seen[1].item() == pytest.approx(0.501, abs=1e-6)
+
+
+def test_the_log_odds_grid_is_even_in_its_own_clock_and_finer_at_both_ends_than_in_the_middle() -> None:
+    grid = log_odds_grid(40)
+    clock = ((grid + 0.05) / (1.5 - grid)).log()
+    steps, ticks = grid.diff(), clock.diff()
+    torch.testing.assert_close(ticks, ticks.mean().expand(40), rtol=1e-9, atol=0)
+    assert grid[0] == 0 and grid[-1] == 1 and (steps > 0).all()
+    assert steps[0] < steps[-1] < steps.max() and 0.3 < grid[:-1][steps.argmax()] < 0.9
+    with pytest.raises(RequestError, match="At least one step"):
+        log_odds_grid(0)
 
 
 def test_the_time_grid_ends_exactly_and_is_finer_near_the_noise() -> None:

@@ -51,9 +51,8 @@ def _notes(study: Study) -> tuple[str, ...]:
         "were as frequent; the shipped probe was fitted on the generator's own training cohort.",
         "Null: share read as the first word when that condition is set to null. Prior: share of the first word among "
         "the real scans. Ceiling: the held-out probe's own accuracy on real scans that it had not seen.",
-        f"All arms of a row share their noises and bases, guidance {study.settings.guidance_scale:g}, "
-        f"{study.settings.steps} steps of {study.settings.sampler}. Age: r of read against asked age; mean read age at "
-        "each. The null arms share them too.",
+        f"All arms of a row, the null arms too, share their noises and bases: {study.drawn_how}. Age: r of read "
+        "against asked age; mean read age at each.",
     )
 
 

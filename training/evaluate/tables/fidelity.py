@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..features import EncoderFeatures, Features, SliceFeatures
+from ..features import EncoderFeatures, Features, SliceFeatures, rescaled
 from ..figures import Panel, bars, three_planes
 from ..metrics.crossval import random_halves
 from ..metrics.distances import frechet_distance, kernel_distance, standardised
@@ -48,7 +48,8 @@ def compute(study: Study) -> Table:
 def _notes(study: Study) -> tuple[str, ...]:
     return (
         f"N scans of one half of the subjects against N of the other; mean (standard deviation) over "
-        f"{study.settings.halves} random halves. One sample is generated under the conditions of each real scan.",
+        f"{study.settings.halves} random halves. One sample is generated under the conditions of each real scan: "
+        f"{study.drawn_how}.",
         "Features are divided by their standard deviation over the real scans. FD: Frechet distance. KID: unbiased "
         "kernel distance, 0 for equal distributions. FD of different features, or of different N, cannot be compared.",
         "Own encoder: blind where the encoder is blind. `--features FILE` adds any local TorchScript network, such as "
@@ -89,18 +90,13 @@ def _features(study: Study, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]
         made: list[list[np.ndarray]] = []
         for done, i in enumerate(rows):
             volumes = (study.volume(int(i)), study.decode(study.latents[i]), study.decode(generated[done]))
-            made.append([e.of(_rescaled(v)) for e in extractors for v in volumes])
+            made.append([e.of(rescaled(v)) for e in extractors for v in volumes])
             ticker(done + 1)
         columns = [np.stack(column) for column in zip(*made, strict=True)]
         save_arrays(path, **{f"{k}": column for k, column in enumerate(columns)})
     with np.load(path) as found:
         columns = [found[f"{k}"].astype(np.float64) for k in range(len(names) * len(SETS))]
     return {name: dict(zip(SETS, columns[3 * k : 3 * k + 3], strict=True)) for k, name in enumerate(names)}
-
-
-def _rescaled(volume: np.ndarray) -> np.ndarray:
-    """Z-scored again, as every volume is that comes into the model."""
-    return ((volume - volume.mean()) / max(float(volume.std()), 1e-6)).astype(np.float32)
 
 
 def _row(
