@@ -29,7 +29,7 @@ from .protocol import (
     restorer,
     with_files,
 )
-from .schema import AnyRequest, Result, request_to_dict, result_from_dict
+from .schema import AnyRequest, Result, request_to_send, result_from_dict
 from .volume import stem
 from .wire import Wire, connection_errors, failure_of, wait
 
@@ -79,7 +79,7 @@ class RemoteEngine:
         cancel = cancel or Cancel()
         cancel.check()
         monotone = _Rising(progress)
-        errand = Errand(self._wire, request_to_dict(request), self.output_format, cancel)
+        errand = Errand(self._wire, request_to_send(request), self.output_format, cancel)
         try:
             answer = errand.send(part(monotone, 0.0, UPLOADED), part(monotone, UPLOADED, COMPUTED))
             with staging(out_dir) as folder:

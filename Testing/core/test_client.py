@@ -16,14 +16,17 @@ from braing3n_core.client import ProcessEngine
 from braing3n_core.errors import BrainG3NError, Cancelled, DependencyError, ProcessError, RequestError, VolumeError
 from braing3n_core.progress import Cancel
 from braing3n_core.schema import (
+    AnyRequest,
     Conditions,
     CounterfactualRequest,
     ForecastRequest,
+    GenerateRequest,
     Output,
     Reading,
     Result,
     request_from_dict,
     request_to_dict,
+    request_to_send,
     result_from_dict,
 )
 
@@ -228,6 +231,18 @@ def test_another_interpreter_does_not_inherit_this_ones_paths(
     monkeypatch.setenv("PYTHONPATH", "the/hosts/own")
     python = speaker(tmp_path, "print(json.dumps({'path': os.environ.get('PYTHONPATH')}))")
     assert ProcessEngine(python).capabilities() == {"path": None}
+
+
+@pytest.mark.parametrize(("request_", "unsaid"), [
+    (GenerateRequest(), {"noise_scale", "zero_star", "guide_numbers"}),
+    (GenerateRequest(noise_scale=0.0, zero_star=True), {"guide_numbers"}),
+    (ForecastRequest("scan.nii.gz", age_years=0.0, uncertainty=False), {"sex", "disease", "cdr"}),
+    (CounterfactualRequest("scan.nii.gz", target=Conditions(sex="M")), {"guidance_scales"}),
+    (CounterfactualRequest("scan.nii.gz", target=Conditions(sex="M"), guidance_scales={"sex": 2.0}), set()),
+])  # fmt: skip
+def test_a_worker_is_sent_everything_but_the_options_that_are_off(request_: AnyRequest, unsaid: set[str]) -> None:
+    sent = json.loads(json.dumps(request_to_send(request_)))
+    assert set(request_to_dict(request_)) - set(sent) == unsaid and request_from_dict(sent) == request_
 
 
 def test_a_request_file_holds_the_whole_request() -> None:

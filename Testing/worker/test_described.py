@@ -23,7 +23,7 @@ from braing3n_core.schema import (
     GenerateRequest,
     PreprocessOptions,
     ProbeRequest,
-    request_to_dict,
+    request_to_send,
 )
 from braing3n_core.worker.described import EXAMPLE_SHA256, job_schema
 
@@ -35,7 +35,8 @@ PHASES = "examples,fuzzing,stateful" if CASES < 1500 else "examples,coverage,fuz
 HERE = Path(__file__).parent
 OPTIONS = PreprocessOptions("T2", "stripped", "mask", mask="m.nii", template="t.nrrd")
 REQUESTS = (
-    GenerateRequest(), GenerateRequest(Conditions(disease="AD", age_years=70.5), guidance_interval=(0.0, 0.5)),
+    GenerateRequest(), GenerateRequest(noise_scale=0.8),
+    GenerateRequest(Conditions(disease="AD", age_years=70.5), guidance_interval=(0.0, 0.5)),
     ProbeRequest("scan.nii.gz"), ProbeRequest("scan.nii.gz", OPTIONS, seed=2**62),
     CounterfactualRequest("scan.nii", target=Conditions(sex="F"), method="sdedit", strength=0.5),
     CounterfactualRequest("scan.nii", target=Conditions(sex="F"), guidance_scales={"sex": 2.5}),
@@ -84,7 +85,7 @@ def test_schemathesis_finds_nothing_undocumented(worker: RunningWorker, tmp_path
 
 def on_the_wire(request: Any) -> dict[str, Any]:
     """The request as the client sends it, its files by content."""
-    data = request_to_dict(request)
+    data = request_to_send(request)
     words = {"input": f"{EXAMPLE_SHA256}.nii.gz"} if "input" in data else {}
     if data.get("preprocess", {}).get("mask"):
         words |= {"preprocess.mask": f"{EXAMPLE_SHA256}.nii", "preprocess.template": f"{EXAMPLE_SHA256}.nrrd"}
