@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-
 PATCH = 16
 GRID: tuple[int, int, int] = (10, 12, 10)
 """Patches along X, Y, Z of the model grid 160x192x160 (paper, section 2.1)."""
@@ -149,7 +147,7 @@ class ScalarEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         if waves not in WAVES:
-            raise ConfigError("model.waves", f"waves must be one of {', '.join(WAVES)}, got {waves!r}.", "See ADR 22.")
+            raise ValueError(f"waves must be one of {', '.join(WAVES)}, got {waves!r}")
         frequencies = 2 * math.pi / period * torch.logspace(0, 2.5, features // 2)
         sizes = _falling(frequencies) if waves == "falling" else torch.ones_like(frequencies)
         self.register_buffer("frequencies", frequencies, persistent=False)

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from braing3n_core.errors import ConfigError
 from braing3n_core.models.layers import (
     GRID,
     NUM_TOKENS,
@@ -83,7 +82,7 @@ def test_even_waves_are_the_plain_sines_and_cosines_of_older_checkpoints() -> No
     embed, value = ScalarEmbedding(32, waves="even"), torch.tensor([0.3, 0.7])
     angle = value[:, None] * embed.frequencies
     torch.testing.assert_close(embed(value), embed.mlp(torch.cat([angle.sin(), angle.cos()], dim=1)))
-    with pytest.raises(ConfigError, match="falling, even, got 'odd'"):
+    with pytest.raises(ValueError, match="falling, even, got 'odd'"):
         ScalarEmbedding(32, waves="odd")
 
 
