@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from braing3n_core.generation.sampling import METHODS, evaluations, integrate, log_odds_grid, time_grid
+from braing3n_core.schema import GenerateRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from braing3n_core.generation.flow import Velocity
-    from braing3n_core.generation.guidance import Guidance
 
 COSTS: tuple[int, ...] = (4, 6, 8, 10, 12, 16, 20, 25, 50)
 ASKED: tuple[dict[str, object], ...] = (
@@ -84,32 +84,28 @@ def cheapest(rows: Sequence[Row], within: float) -> dict[str, int]:
     return best
 
 
-def guided_velocity(
-    checkpoint: str, count: int, guidance: Guidance, prior_only: bool = False
+def what_users_draw_by(
+    checkpoint: str, count: int, request: GenerateRequest, prior_only: bool = False
 ) -> tuple[Velocity, Tensor]:
     """The generator's guided velocity for ``count`` brains in float32, and their noise (count,N,C)."""
     import torch
 
-    from braing3n_core.generation.guidance import Contrast, guide
+    from braing3n_core.drawing import guided_velocity
     from braing3n_core.inference import Inference
     from braing3n_core.loading import Parts
 
     run = Inference(Parts(checkpoint, precision="float32"))
     if prior_only:
         run.parts.dit.network = lambda x, *_: torch.zeros_like(x)  # type: ignore[method-assign]
+    asked = [ASKED[i % len(ASKED)] for i in range(count)]
     known = run.parts.dit.spec.names
-    rows = [{k: v for k, v in ASKED[i % len(ASKED)].items() if k in known} for i in range(count)]
-    given = run.conditions("dit", rows)
-    start = run.source([str(ASKED[i % len(ASKED)]["modality"]) for i in range(count)], seed=0)
-    contrasts = [Contrast(given.null(given.spec.amplified), guidance)]
-    return guide(run.velocity("dit"), given, contrasts), start
+    given = run.conditions("dit", [{k: v for k, v in row.items() if k in known} for row in asked])
+    return guided_velocity(run, given, request), run.source([str(row["modality"]) for row in asked], request.seed)
 
 
 def main() -> None:
     """Measure and print."""
     import torch
-
-    from braing3n_core.generation.guidance import Guidance
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="small")
@@ -128,8 +124,8 @@ def main() -> None:
         print(f"{row.method}\t{row.evaluations}", file=sys.stderr, flush=True)
 
     with torch.inference_mode():
-        guidance = Guidance(options.guidance, zero_star=options.zero_star)
-        velocity, start = guided_velocity(options.checkpoint, options.count, guidance, options.prior_only)
+        request = GenerateRequest(guidance_scale=options.guidance, zero_star=options.zero_star)
+        velocity, start = what_users_draw_by(options.checkpoint, options.count, request, options.prior_only)
         rows = measure(velocity, start, grid=grid, told=tell)
     lines = ["integrator\tevaluations\tfrom Euler-200\tfrom the fine solution"]
     lines += [f"{r.method}\t{r.evaluations}\t{r.error:.5f}\t{r.exact:.5f}" for r in rows]

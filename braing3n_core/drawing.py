@@ -25,6 +25,7 @@ from .volume import Volume
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .generation.flow import Velocity
     from .models.conditions import ConditionBatch
 
 BRIGHTEST = 1000.0
@@ -67,12 +68,18 @@ def carry(
     """
     import torch
 
+    with torch.inference_mode():
+        return integrate(
+            guided_velocity(inference, given, request), start, log_odds_grid(request.num_steps), request.sampler,
+            progress=progress, cancel=cancel,
+        )
+
+
+def guided_velocity(inference: Inference, given: ConditionBatch, request: GenerateRequest) -> Velocity:
+    """The velocity that brains are drawn by: the generator's under ``given``, with the request's guidance."""
     guidance = Guidance(request.guidance_scale, request.guidance_interval, request.zero_star)
     without = given.null() if request.guide_numbers else given.null(given.spec.amplified)
-    times = log_odds_grid(request.num_steps)
-    with torch.inference_mode():
-        velocity = guide(inference.velocity("dit"), given, [Contrast(without, guidance)])
-        return integrate(velocity, start, times, request.sampler, progress=progress, cancel=cancel)
+    return guide(inference.velocity("dit"), given, [Contrast(without, guidance)])
 
 
 def _volume(decoded: np.ndarray, modality: str, index: int) -> Volume:

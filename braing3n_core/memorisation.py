@@ -75,15 +75,6 @@ class Reference:
         return cls(flat, subjects)
 
 
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(n,m) squared L2 distances of rows (n,F) and (m,F), at least 0."""
-    # Centred on one point, so that float32 does not lose small distances of vectors far from the origin.
-    centre = np.asarray(b, np.float32).mean(0)
-    a, b = np.asarray(a, np.float32) - centre, np.asarray(b, np.float32) - centre
-    square = np.square(a, dtype=np.float64).sum(1)[:, None] + np.square(b, dtype=np.float64).sum(1)[None]
-    return np.asarray(np.maximum(square - 2 * (a @ b.T).astype(np.float64), 0))
-
-
 @dataclass(frozen=True)
 class Neighbours:
     """Of n samples: the row of the nearest reference scan, its distance, and that distance over the one to the nearest
@@ -101,9 +92,15 @@ def nearest(
     """The nearest reference scans of samples (n,F). own: subjects (n,), whose scans do not count for their sample.
     ``rows`` at a time bounds the memory.
     """
+    # Centred on one point, so that float32 does not lose small distances of vectors far from the origin.
+    centre = np.asarray(reference.latents, np.float32).mean(0)
+    real = np.asarray(reference.latents, np.float32) - centre
+    real_square = np.square(real, dtype=np.float64).sum(1)[None]
     parts = []
     for start in range(0, len(samples), rows):
-        square = squared_distances(samples[start : start + rows], reference.latents)
+        some = np.asarray(samples[start : start + rows], np.float32) - centre
+        square = np.square(some, dtype=np.float64).sum(1)[:, None] + real_square
+        square = np.maximum(square - 2 * (some @ real.T).astype(np.float64), 0)
         if own is not None:
             square[own[start : start + rows, None] == reference.subjects[None]] = np.inf
         row = square.argmin(1)

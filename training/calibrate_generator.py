@@ -31,6 +31,7 @@ from .conditions import conditions_of
 from .evaluate.features import EncoderFeatures, Features, SliceFeatures, rescaled
 from .evaluate.metrics.crossval import random_halves
 from .evaluate.metrics.distances import frechet_distance, kernel_distance, standardised
+from .evaluate.study import DRAWN_TOGETHER, spread
 from .latents import LatentSet
 from .loop import TrainingError
 from .stage import command, save_again
@@ -38,7 +39,6 @@ from .stage import command, save_again
 FEWEST = 8
 """Subjects of a contrast that are worth comparing."""
 HALVES = 20
-DRAWN_TOGETHER = 4
 
 
 class Likeness(NamedTuple):
@@ -65,9 +65,8 @@ class Comparison:
     recons: Sequence[np.ndarray]
 
     @classmethod
-    def of(cls, inference: Inference, data: LatentSet) -> Comparison:
+    def of(cls, inference: Inference, extractors: Sequence[Features], data: LatentSet) -> Comparison:
         """With the features of the scans' reconstructions."""
-        extractors = (EncoderFeatures(inference), SliceFeatures())
         return cls(inference, extractors, data, _features(inference, extractors, data.latents.numpy()))
 
     def at(self, scale: float) -> list[Likeness]:
@@ -117,8 +116,7 @@ def one_a_subject(data: LatentSet, modality: str, limit: int) -> LatentSet:
     for row in data.where(modality=modality):
         first.setdefault(str(data.records[row]["subject"]), row)
     rows = list(first.values())
-    chosen = np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int)
-    return data.rows([rows[i] for i in chosen])
+    return data.rows([rows[i] for i in spread(len(rows), limit)])
 
 
 def best(compared: Compared) -> float:
@@ -167,14 +165,14 @@ def main() -> None:
     generator = inference.parts.checkpoint("dit")
     data = LatentSet.open(options.latents, generator.parents["tokenizer"]).for_validation()
     found: dict[str, Compared] = {}
-    names: list[str] = []
+    extractors = (EncoderFeatures(inference), SliceFeatures())
+    names = [extractor.name for extractor in extractors]
     for modality in inference.parts.dit.spec.categories.get("modality", ()):
         scans = one_a_subject(data, modality, options.samples)
         if len(scans.records) < FEWEST:
             print(f"{modality}: {len(scans.records)} subjects are too few, it stays at 1", file=sys.stderr)
             continue
-        comparison = Comparison.of(inference, scans)
-        names = [extractor.name for extractor in comparison.extractors]
+        comparison = Comparison.of(inference, extractors, scans)
         for scale in options.scales:
             row = comparison.at(scale)
             found.setdefault(modality, {})[scale] = row

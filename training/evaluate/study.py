@@ -274,6 +274,11 @@ def follow(record: Record, path: str) -> Any:
     return value
 
 
+def spread(count: int, wanted: int) -> np.ndarray:
+    """At most so many of the rows below ``count``, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
+
+
 def visit_order(visit: Any) -> tuple[float, str]:
     """Visits in their order, whether they are counted (0, 1), numbered (ses-2, M06) or named."""
     digits = "".join(c for c in str(visit) if c.isdigit())

@@ -10,9 +10,9 @@ python=${PYTHON:-python}
 config=training/configs/small.toml
 
 # Four contrasts of many anatomies and of ICBM152 for the encoder and the tokenizer; many T1 of the ICBM152 anatomy for
-# the encoder and the probes; T1 of two visits for the forecaster; the other contrasts of ICBM152 for
-# the generator, and in them as many further gliomas with the IDH1 mutation as without. Nothing is
-# learnt from the last three: on valid and valid_gliomas the generator is calibrated, on held_out it is judged.
+# the encoder and the probes; T1 of two visits for the forecaster; the other contrasts of ICBM152 for the generator, and
+# in them as many further gliomas with the IDH1 mutation as without. Nothing is learnt from the last three: on valid and
+# valid_gliomas the generator is calibrated, on held_out it is judged.
 # shellcheck disable=SC2086
 $python -m training.build_store --subjects 320 --visits 2 --seed 1 --out "$work/store" $templates
 $python -m training.build_store --subjects 200 --visits 1 --seed 5 --out "$work/contrasts"

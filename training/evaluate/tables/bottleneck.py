@@ -8,7 +8,7 @@ import torch
 from ..figures import Panel, three_planes
 from ..metrics.images import volume_metrics
 from ..metrics.scores import Estimate, bootstrap
-from ..study import Study, Ticker
+from ..study import Study, Ticker, spread
 from ..table import HERE, PATIENTS, Cell, Picture, Table, rows_of
 
 COLUMNS = ("model", "numbers", "scans", "MSE", "MSE, brain", "PSNR", "PSNR, brain", "SSIM", "seam", "data of the row")
@@ -86,7 +86,3 @@ def _picture(study: Study) -> tuple[Picture, ...]:
                        Panel("reconstruction", study.decode(study.latents[i]), synthetic=True)]
     three_planes(study.pictures / "bottleneck.png", panels)
     return (Picture("bottleneck.png", "A held-out scan of each contrast, and what its 1200 tokens keep of it."),)
-
-
-def spread(count: int, wanted: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))

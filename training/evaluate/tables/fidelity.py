@@ -15,9 +15,8 @@ from ..features import EncoderFeatures, Features, SliceFeatures, rescaled
 from ..figures import Panel, bars, three_planes
 from ..metrics.crossval import random_halves
 from ..metrics.distances import frechet_distance, kernel_distance, standardised
-from ..study import Study, Ticker, save_arrays
+from ..study import Study, Ticker, save_arrays, spread
 from ..table import HERE, PATIENTS, Cell, Picture, Table, rows_of
-from .bottleneck import spread
 
 Distance = Callable[[np.ndarray, np.ndarray], float]
 SETS = ("real", "recons", "gen")
