@@ -56,7 +56,7 @@ def profiled_sampling(size: str, device: str, steps: int) -> list[tuple[str, flo
     runtime = choose_runtime(device)
     config = transformer_config(size, "dit")
     with torch.inference_mode(), runtime.autocast():
-        network = DiT(config).to(runtime.device).eval()
+        network = runtime.prepare("dit", DiT(config))
         given = ConditionBatch.from_rows(network.spec, [{}]).to(runtime.device)
         start = noise_batch(1, (1200, config.channels), seed=0).to(runtime.device)
         contrasts = [Contrast(given.null(network.spec.amplified), Guidance(1.5))]

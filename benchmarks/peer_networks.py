@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+    from braing3n_core.loading import Runtime
     from braing3n_core.models.dit import DiTConfig
 
 Call = Callable[[], Any]
@@ -24,11 +25,38 @@ MODEL_GRID = (160, 192, 160)
 
 @dataclass(frozen=True)
 class Workload:
-    """build: the network. prepare: (network, device) -> the call that is timed. megavoxels: of its volume."""
+    """build: the network. prepare: (network, device) -> the call that is timed. megavoxels: of its volume.
+
+    part: of a checkpoint set, for BrainG3N's own, which run as they are loaded. careful: a peer with the same care,
+    its weights converted once and channels last in memory.
+    """
 
     build: Callable[[], nn.Module]
     prepare: Callable[[Any, str], Call]
     megavoxels: float = 0.0
+    part: str = ""
+    careful: bool = False
+
+    def network(self, runtime: Runtime) -> nn.Module:
+        """The network as it is timed: by ``runtime`` as BrainG3N loads it, or as its authors would call it."""
+        network = self.build()
+        if self.part:
+            ready: nn.Module = runtime.prepare(self.part, network)
+            return ready
+        if self.careful:
+            _take_care(network, runtime)
+        return network.to(runtime.device).eval()
+
+
+def _take_care(network: nn.Module, runtime: Runtime) -> None:
+    """Give a peer what ours have: weights of products and convolutions in the precision of the run, channels last."""
+    import torch
+
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if runtime.precision == "bfloat16":
+        for layer in network.modules():
+            if isinstance(layer, (torch.nn.Linear, torch.nn.Conv3d)):
+                layer.to(torch.bfloat16)
 
 
 def rows(size: str) -> dict[str, Workload]:
@@ -55,10 +83,10 @@ def _ours(size: str) -> dict[str, Workload]:
 
     voxels = _mega(MODEL_GRID)
     return {
-        "ours: encode": Workload(encoder, _on_volume(MODEL_GRID), voxels),
+        "ours: encode": Workload(encoder, _on_volume(MODEL_GRID), voxels, "encoder"),
         "ours: step": _pass(size, "dit", 1),
         "ours: guided step": _pass(size, "dit", 2),
-        "ours: decode": Workload(tokenizer, _on_latents("decode"), voxels),
+        "ours: decode": Workload(tokenizer, _on_latents("decode"), voxels, "tokenizer"),
     }
 
 
@@ -85,7 +113,7 @@ def _pass(size: str, kind: str, rows: int) -> Workload:
         conditions = ConditionBatch.from_rows(network.spec, [{} for _ in range(rows)]).to(device)
         return lambda: network(x, torch.full((rows,), 0.5, device=device), conditions, context)
 
-    return Workload(lambda: DiT(config), prepare)
+    return Workload(lambda: DiT(config), prepare, part=kind)
 
 
 def transformer_config(size: str, kind: str) -> DiTConfig:
@@ -129,6 +157,10 @@ def _peers() -> dict[str, Workload]:
     return {
         "UKB LDM: step": Workload(lambda: _unet(7, 4), _unet_call((7, 20, 28, 20), 4)),
         "UKB LDM: decode": Workload(_autoencoder, _decode_call((3, 20, 28, 20)), _mega(biobank)),
+        "UKB LDM with care: step": Workload(lambda: _unet(7, 4), _unet_call((7, 20, 28, 20), 4), careful=True),
+        "UKB LDM with care: decode": Workload(
+            _autoencoder, _decode_call((3, 20, 28, 20)), _mega(biobank), careful=True
+        ),
         "BrLP: step": Workload(lambda: _unet(3, 8), _unet_call((3, 16, 20, 16), 8)),
         "BrLP: decode": Workload(_autoencoder, _decode_call((3, 16, 20, 16)), _mega(brlp)),
         "MAISI rflow: step": Workload(_maisi_unet, _maisi_call((4, 40, 48, 40))),

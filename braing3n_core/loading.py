@@ -1,7 +1,8 @@
 """The parts of a checkpoint set, opened when they are first needed, on the chosen device and with the reason why.
 
-Weights stay float32; where the processor multiplies bfloat16 the transformers and the decoder run under autocast. The
-closed-form prior of the DiT stays float32 always: bfloat16 would round away the small change that an edit is.
+Where the processor multiplies bfloat16 the transformers and the decoder run under autocast, and the weights of their
+linear layers are converted once; all others stay float32. The closed-form prior of the DiT stays float32 always:
+bfloat16 would round away the small change that an edit is.
 """
 
 from __future__ import annotations
@@ -46,6 +47,24 @@ class Runtime:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device, torch.bfloat16)
+
+    def prepare(self, kind: str, network: Any) -> Any:
+        """The network of a part (one of ``KINDS``) as it is run: on the device, for inference, in this precision."""
+        import torch
+
+        network = network.to(self.device).eval().requires_grad_(False)
+        half = self.precision == "bfloat16"
+        if kind == "tokenizer":
+            network.decoder.to(memory_format=torch.channels_last_3d)
+            _keep_float32(network.decoder.to_voxels, self.device)
+            if half:
+                _in_bfloat16(network.decoder, but=network.decoder.to_voxels)
+        elif half:
+            _in_bfloat16(network)
+        if half and kind in ("dit", "forecaster"):
+            with_autocast: Callable[..., Any] = self.autocast()(network.network)  # type: ignore[operator]
+            network.network = with_autocast
+        return network
 
 
 def choose_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
@@ -151,14 +170,9 @@ class Parts:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        import torch
-
         from .models.tokenizer import Tokenizer, TokenizerConfig
 
-        tokenizer: Tokenizer = self._network("tokenizer", TokenizerConfig, Tokenizer)
-        tokenizer.decoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        _keep_float32(tokenizer.decoder.to_voxels, self.runtime.device)
-        return tokenizer
+        return self._network("tokenizer", TokenizerConfig, Tokenizer)
 
     @cached_property
     def dit(self) -> DiT:
@@ -178,11 +192,7 @@ class Parts:
     def _transformer(self, kind: str) -> DiT:
         from .models.dit import DiT, DiTConfig
 
-        model: DiT = self._network(kind, DiTConfig, DiT)
-        if self.runtime.precision == "bfloat16":
-            with_autocast: Callable[..., Any] = self.runtime.autocast()(model.network)  # type: ignore[operator]
-            model.network = with_autocast  # type: ignore[method-assign]
-        return model
+        return self._network(kind, DiTConfig, DiT)
 
     def _network(self, kind: str, config: type, network: type) -> Any:
         opened = self.checkpoint(kind)
@@ -194,7 +204,22 @@ class Parts:
                 "checkpoint.weights", f"The weights of {opened.folder} do not fit its config: {error}.",
                 "Fetch it again.",
             ) from error
-        return model.to(self.runtime.device).eval().requires_grad_(False)
+        return self.runtime.prepare(kind, model)
+
+
+def _in_bfloat16(network: nn.Module, but: nn.Module | None = None) -> None:
+    """Convert the weights of linear layers once, as autocast would at every call; those inside ``but`` stay float32.
+
+    On a CPU they lie in memory column by column from then on, which oneDNN multiplies some 10 % faster.
+    """
+    import torch
+
+    kept = set() if but is None else set(but.modules())
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Linear) and layer not in kept:
+            layer.to(torch.bfloat16)
+            if layer.weight.device.type == "cpu":
+                layer.weight.data = layer.weight.data.t().contiguous().t()
 
 
 def _keep_float32(layer: nn.Module, device: str) -> None:

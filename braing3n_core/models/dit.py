@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conditions import ConditionBatch, ConditionEmbedder, ConditionSpec
-from .layers import GRID, NUM_TOKENS, AdaLNBlock, ScalarEmbedding, sincos_positions
+from .layers import GRID, NUM_TOKENS, AdaLNBlock, ScalarEmbedding, modulate, sincos_positions
 from .prior import GaussianPrior
 
 PAPER_SITES = tuple(f"site-{i:02d}" for i in range(1, 20))
@@ -128,4 +128,4 @@ class DiT(nn.Module):
         for block in self.blocks:
             h = block(h, c)
         shift, scale = self.modulation_out(F.silu(c))[:, None].chunk(2, dim=-1)
-        return self.tokens_out(self.norm_out(h) * (1 + scale) + shift)
+        return self.tokens_out(modulate(self.norm_out(h), shift, scale))

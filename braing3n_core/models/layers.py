@@ -121,8 +121,13 @@ class AdaLNBlock(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x (B,N,D), c (B,D) -> (B,N,D)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(c))[:, None].chunk(6, dim=-1)
-        x = x + gate1 * self.attn(self.norm1(x) * (1 + scale1) + shift1)
-        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+        x = torch.addcmul(x, gate1, self.attn(modulate(self.norm1(x), shift1, scale1)))
+        return torch.addcmul(x, gate2, self.mlp(modulate(self.norm2(x), shift2, scale2)))
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x (B,N,D), shift and scale (B,1,D) -> x (1 + scale) + shift, in one pass over x."""
+    return torch.addcmul(shift, x, 1 + scale)
 
 
 WAVES: tuple[str, ...] = ("falling", "even")
@@ -183,7 +188,7 @@ class ResBlock(nn.Module):
 
 
 def pixel_shuffle_3d(x: Tensor, factor: int) -> Tensor:
-    """(B, C*factor^3, x, y, z) -> (B, C, x*factor, y*factor, z*factor)."""
+    """(B, C*factor^3, x, y, z) -> (B, C, x*factor, y*factor, z*factor), channels last in memory, for convolutions."""
     b, c, *size = x.shape
-    x = x.reshape(b, c // factor**3, factor, factor, factor, *size).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return x.reshape(b, c // factor**3, *(s * factor for s in size))
+    x = x.reshape(b, c // factor**3, factor, factor, factor, *size).permute(0, 5, 2, 6, 3, 7, 4, 1)
+    return x.reshape(b, *(s * factor for s in size), c // factor**3).permute(0, 4, 1, 2, 3)
