@@ -1,12 +1,14 @@
 """Evaluations of the velocity that an integrator needs for the answer of Euler-200: ``python -m benchmarks.sampling``.
 
 Brains are drawn from the same noise under the same conditions and guidance by every integrator at several costs. The
-error is the relative L2 distance of the latents from those of Euler in 200 steps; beside it stands the distance from a
-far finer solution, which tells how exact Euler-200 is itself. Times are not measured.
+error is the relative L2 distance of the latents from those of Euler in 200 steps, with what guidance adds asked for at
+every one; beside it stands the distance from a far finer solution, which tells how exact Euler-200 is itself. Times are
+not measured.
 
 --checkpoint DIR: instead of the embedded default. --count N: brains. --guidance S. --shift S: a time grid with this
 timestep shift in the place of the one that brains are drawn on. --zero-star: CFG-Zero*. --prior-only: the closed-form
-part of the velocity (ADR 5) without its network. --within SHARE: the error to reach. --out FILE: the table also as TSV.
+part of the velocity (ADR 5) without its network. --exact-guidance: ask for what guidance adds at every evaluation, not
+at every second as users do (ADR 24). --within SHARE: the error to reach. --out FILE: the table also as TSV.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,14 +54,14 @@ def relative(x: Tensor, reference: Tensor) -> float:
 
 
 def measure(
-    velocity: Velocity, start: Tensor, costs: Iterable[int] = COSTS, grid: Callable[[int], Tensor] = log_odds_grid,
-    told: Callable[[Row], None] = lambda row: None,
+    velocity: Velocity, exact: Velocity, start: Tensor, costs: Iterable[int] = COSTS,
+    grid: Callable[[int], Tensor] = log_odds_grid, told: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
-    """Every integrator at every cost it can have, from ``start`` (B,N,C). grid: knots of so many steps. told: hears of
-    each row as it is there.
+    """Every integrator at every cost it can have, from ``start`` (B,N,C). exact: the velocity of the references. grid:
+    knots of so many steps. told: hears of each row as it is there.
     """
-    euler = integrate(velocity, start, grid(200), "euler")
-    fine = integrate(velocity, start, grid(100), "midpoint")
+    euler = integrate(exact, start, grid(200), "euler")
+    fine = integrate(exact, start, grid(100), "midpoint")
     rows = [Row("euler", 200, 0.0, relative(euler, fine))]
     told(rows[0])
     for method in METHODS:
@@ -86,8 +88,10 @@ def cheapest(rows: Sequence[Row], within: float) -> dict[str, int]:
 
 def what_users_draw_by(
     checkpoint: str, count: int, request: GenerateRequest, prior_only: bool = False
-) -> tuple[Velocity, Tensor]:
-    """The generator's guided velocity for ``count`` brains in float32, and their noise (count,N,C)."""
+) -> tuple[Velocity, Velocity, Tensor]:
+    """The generator's guided velocity for ``count`` brains in float32, the same with exact guidance, and their noise
+    (count,N,C).
+    """
     import torch
 
     from braing3n_core.drawing import guided_velocity
@@ -100,7 +104,9 @@ def what_users_draw_by(
     asked = [ASKED[i % len(ASKED)] for i in range(count)]
     known = run.parts.dit.spec.names
     given = run.conditions("dit", [{k: v for k, v in row.items() if k in known} for row in asked])
-    return guided_velocity(run, given, request), run.source([str(row["modality"]) for row in asked], request.seed)
+    exact = guided_velocity(run, given, replace(request, exact_guidance=True))
+    source = run.source([str(row["modality"]) for row in asked], request.seed)
+    return guided_velocity(run, given, request), exact, source
 
 
 def main() -> None:
@@ -113,6 +119,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--shift", type=float)
     parser.add_argument("--zero-star", action="store_true")
+    parser.add_argument("--exact-guidance", action="store_true")
     parser.add_argument("--prior-only", action="store_true")
     parser.add_argument("--within", type=float, default=0.01)
     parser.add_argument("--out", type=Path)
@@ -124,9 +131,11 @@ def main() -> None:
         print(f"{row.method}\t{row.evaluations}", file=sys.stderr, flush=True)
 
     with torch.inference_mode():
-        request = GenerateRequest(guidance_scale=options.guidance, zero_star=options.zero_star)
-        velocity, start = what_users_draw_by(options.checkpoint, options.count, request, options.prior_only)
-        rows = measure(velocity, start, grid=grid, told=tell)
+        request = GenerateRequest(
+            guidance_scale=options.guidance, zero_star=options.zero_star, exact_guidance=options.exact_guidance
+        )
+        velocity, exact, start = what_users_draw_by(options.checkpoint, options.count, request, options.prior_only)
+        rows = measure(velocity, exact, start, grid=grid, told=tell)
     lines = ["integrator\tevaluations\tfrom Euler-200\tfrom the fine solution"]
     lines += [f"{r.method}\t{r.evaluations}\t{r.error:.5f}\t{r.exact:.5f}" for r in rows]
     print("\n".join(lines))

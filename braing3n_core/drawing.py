@@ -79,7 +79,8 @@ def guided_velocity(inference: Inference, given: ConditionBatch, request: Genera
     """The velocity that brains are drawn by: the generator's under ``given``, with the request's guidance."""
     guidance = Guidance(request.guidance_scale, request.guidance_interval, request.zero_star)
     without = given.null() if request.guide_numbers else given.null(given.spec.amplified)
-    return guide(inference.velocity("dit"), given, [Contrast(without, guidance)])
+    every = 1 if request.exact_guidance else 2
+    return guide(inference.velocity("dit"), given, [Contrast(without, guidance)], every=every)
 
 
 def _volume(decoded: np.ndarray, modality: str, index: int) -> Volume:

@@ -157,6 +157,7 @@ class GenerateRequest:
     (noise) to 1 (brain) in which guidance acts. zero_star: CFG-Zero* guidance. guide_numbers: amplify the age too, as
     the paper does; without it guidance amplifies classes alone, and the age is the one that was asked for. noise_scale:
     size of the noise that is carried to a brain; None is the checkpoint's own for the contrast, 1 the paper's (ADR 23).
+    exact_guidance: evaluate what guidance adds at every evaluation, as the paper does, not at every second (ADR 24).
     """
 
     conditions: Conditions = field(default_factory=Conditions)
@@ -169,6 +170,7 @@ class GenerateRequest:
     zero_star: bool = False
     guide_numbers: bool = False
     noise_scale: float | None = None
+    exact_guidance: bool = False
 
 
 REQUESTS: dict[str, type] = {

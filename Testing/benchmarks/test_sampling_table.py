@@ -18,7 +18,7 @@ def _gaussian(x: Tensor, t: Tensor) -> Tensor:
 
 def test_second_order_integrators_come_to_the_answer_of_euler_200_in_a_fraction_of_its_evaluations() -> None:
     start = torch.randn(2, 50, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    rows = measure(_gaussian, start, costs=(4, 8, 16, 32), grid=time_grid)
+    rows = measure(_gaussian, _gaussian, start, costs=(4, 8, 16, 32), grid=time_grid)
     best = cheapest(rows[1:], within=0.02)
     assert best["ab2"] <= 32 and best["midpoint"] <= 32
     errors = {(r.method, r.evaluations): r.exact for r in rows}
@@ -31,6 +31,6 @@ def test_the_cheapest_is_where_all_that_cost_more_are_good_too() -> None:
 
 
 def test_an_integrator_that_cannot_have_a_cost_is_left_out_of_it() -> None:
-    rows = measure(_gaussian, torch.zeros(1, 2, 1, dtype=torch.float64), costs=(5,), grid=time_grid)
+    rows = measure(_gaussian, _gaussian, torch.zeros(1, 2, 1, dtype=torch.float64), costs=(5,), grid=time_grid)
     assert {r.method for r in rows if r.evaluations == 5} == {"euler", "ab2", "fireflow"}
     assert pytest.approx(0) == rows[0].error

@@ -236,6 +236,14 @@ def test_brains_drawn_from_less_noise_are_less_various_and_say_how_much_it_was(e
         engine.run(GenerateRequest(AD, noise_scale=3.0), tmp_path / "no")
 
 
+def test_guidance_at_every_second_evaluation_gives_nearly_the_brain_of_exact_guidance(engine: Engine) -> None:
+    def drawn(**changes: object) -> np.ndarray:
+        return engine.generate(dataclasses.replace(GenerateRequest(AD, guidance_scale=4.0), **changes)).latents  # type: ignore[arg-type]
+
+    exact, ours, unguided = drawn(exact_guidance=True), drawn(), drawn(guidance_scale=1.0)
+    assert 0 < np.linalg.norm(ours - exact) < 0.1 * np.linalg.norm(unguided - exact)
+
+
 def test_preprocessing_needs_no_checkpoint_and_writes_masks_in_both_grids(
     registered_scan: Path, tmp_path: Path
 ) -> None:

@@ -12,11 +12,13 @@ All guidance here has one form, ``v = v_c + sum_i (s_i - 1) (v_c - v_without_i)`
   to v_c, so that guidance amplifies a direction and not a difference of lengths; and the velocity of a first share
   of the time may be zero, where a guided velocity is least to be trusted (``still_until`` of :func:`guide`).
 
-A scale of 1 is off and costs nothing. All channels are guided.
+A scale of 1 is off and costs nothing. All channels are guided. What guidance adds changes slowly along a path, and need
+not be asked for at every evaluation (``every`` of :func:`guide`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,24 +66,62 @@ class Contrast:
 
 
 def guide(
-    conditional: ConditionalVelocity, cond: Any, contrasts: Sequence[Contrast] = (), still_until: float = 0.0
+    conditional: ConditionalVelocity, cond: Any, contrasts: Sequence[Contrast] = (), still_until: float = 0.0,
+    every: int = 1,
 ) -> Velocity:
     """A velocity under ``cond``, amplified along each contrast; one call of the network per evaluation.
 
-    still_until: before this time the velocity is zero and nothing is evaluated (0 is off).
-    The returned velocity expects one time for the whole batch, as the integrators give it.
+    still_until: before this time the velocity is zero and nothing is evaluated (0 is off). every: at each so many-th
+    evaluation the contrasts are evaluated too, between them what they add goes on in a straight line (1: always).
+    The returned velocity expects one time for the whole batch, as the integrators give it, and with ``every`` above 1
+    one path after the other.
     """
+    line = _Line(every)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         time = float(t[0])
         if time < still_until:
             return torch.zeros_like(x)
         active = active_contrasts(contrasts, time)
+        if not active:
+            return evaluate(conditional, t, [(x, cond)])[0]
+        scales = [c.guidance.at(time) for c in contrasts]
+        added = line.expected(time, scales)
+        if added is not None:
+            return evaluate(conditional, t, [(x, cond)])[0] + added
         v, *without = evaluate(conditional, t, [(x, cond), *((x, c.without) for c in active)])
         ends = [closest(v, w) if c.guidance.zero_star else w for w, c in zip(without, active, strict=True)]
-        return amplify(v, [(w, c.guidance.at(time)) for w, c in zip(ends, active, strict=True)])
+        guided = amplify(v, [(w, c.guidance.at(time)) for w, c in zip(ends, active, strict=True)])
+        line.keep(time, guided - v)
+        return guided
 
     return velocity
+
+
+class _Line:
+    """What guidance adds along one path: asked for at every ``every``-th evaluation, in a straight line between."""
+
+    def __init__(self, every: int) -> None:
+        self.every, self.waited, self.last = every, 0, -math.inf
+        self.scales: list[float] = []
+        self.known: list[tuple[float, Tensor]] = []
+
+    def expected(self, time: float, scales: list[float]) -> Tensor | None:
+        """(B,N,C) by the last two that are known, or None when it must be asked for: in its turn, when other scales act
+        than before, and when time went back, for that is another path.
+        """
+        if time < self.last or scales != self.scales:
+            self.known = []
+        self.last, self.scales, self.waited = time, scales, self.waited + 1
+        if not self.known or self.waited >= self.every:
+            return None
+        (t1, added) = self.known[-1]
+        t0, before = self.known[0]
+        return added if t0 == t1 else added + (time - t1) / (t1 - t0) * (added - before)
+
+    def keep(self, time: float, added: Tensor) -> None:
+        """Remember what was asked for."""
+        self.known, self.waited = [*self.known[-1:], (time, added)], 0
 
 
 def active_contrasts(contrasts: Sequence[Contrast], t: float) -> list[Contrast]:

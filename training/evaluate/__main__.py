@@ -47,6 +47,8 @@ NUMBERS = {
     "cnn_epochs": "of the small CNN (30)", "bridge_steps": "of the bridge (100)", "seed": "of all noise (0)",
 }
 """Settings that the command line can change."""
+SWITCHES = ("guide_numbers", "exact_guidance")
+"""Settings of the same names that are on or off."""
 LABEL = "held-out digital phantoms (synthetic anatomy, training.phantom)"
 
 
@@ -97,11 +99,12 @@ def study_of(options: argparse.Namespace) -> Study:
     """The study of a command line. Raises BrainG3NError for what the caller can mend."""
     settings = QUICK if options.quick else Settings()
     given = {k: v for k in NUMBERS if (v := getattr(options, k)) is not None}
+    given |= {name: getattr(options, name) for name in SWITCHES}
     store, label = _scans(options)
     device = options.device
     return Study(
         store, options.label or label, Inference(Parts(options.checkpoint, device)), options.out,
-        replace(settings, guide_numbers=options.guide_numbers, **given), _training(options.train_latents),
+        replace(settings, **given), _training(options.train_latents),
         tuple(TorchScriptFeatures(path) for path in options.features),
         None if options.bridge is None else Inference(Parts(options.bridge, device)),
         tuple(PublicEncoder(*_named(text), device=device) for text in options.encoders),
@@ -173,7 +176,7 @@ def _command(options: argparse.Namespace) -> str:
     words += [f"--encoders {' '.join(f'{k}={p.name}' for k, p in map(_named, options.encoders))}"] \
         if options.encoders else []
     words += [f"--{k.replace('_', '-')} {v}" for k in NUMBERS if (v := getattr(options, k)) is not None]
-    words += [f"--{name}" for name in ("guide-numbers", "quick") if getattr(options, name.replace("-", "_"))]
+    words += [f"--{name.replace('_', '-')}" for name in (*SWITCHES, "quick") if getattr(options, name)]
     return " ".join(words)
 
 
@@ -203,6 +206,8 @@ def parser() -> argparse.ArgumentParser:
     every.add_argument("--reconstructors", type=Path, nargs="+", default=[], metavar="FOLDER",
                        help="further tokenizers (with their encoder) or AutoencoderKL, as rows of the bottleneck table")
     every.add_argument("--guide-numbers", action="store_true", help="guidance amplifies the age too, as in the paper")
+    every.add_argument("--exact-guidance", action="store_true",
+                       help="what guidance adds is asked for at every evaluation, as in the paper")
     for name, what in NUMBERS.items():
         every.add_argument(f"--{name.replace('_', '-')}", type=int, help=what)
     real = commands.add_parser("real", help="what needs no training label, on real scans")

@@ -50,6 +50,7 @@ class Settings:
     sampler: str = GenerateRequest.sampler
     guidance_scale: float = GenerateRequest.guidance_scale
     guide_numbers: bool = False
+    exact_guidance: bool = False
     sweep: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     volumes: int = 60
     fidelity: int = 100
@@ -67,7 +68,7 @@ class Settings:
 
     def drawing(self, scale: float) -> list[object]:
         """What a drawn brain depends on but for checkpoint and conditions: a part of every key that keeps one."""
-        return [self.steps, self.sampler, scale, self.guide_numbers, self.seed]
+        return [self.steps, self.sampler, scale, self.guide_numbers, self.exact_guidance, self.seed]
 
 
 QUICK = Settings(
@@ -127,7 +128,8 @@ class Study:
         sizes = self.inference.parts.dit.config.noise_scales
         noise = ", ".join(f"{size:g} in {contrast}" for contrast, size in sizes.items()) or "1"
         s = self.settings
-        return f"guidance {s.guidance_scale:g}, {s.steps} steps of {s.sampler}, noise of size {noise}"
+        asked = "" if s.exact_guidance else " asked at every second evaluation"
+        return f"guidance {s.guidance_scale:g}{asked}, {s.steps} steps of {s.sampler}, noise of size {noise}"
 
     @cached_property
     def ids(self) -> dict[str, str]:
@@ -227,7 +229,7 @@ class Study:
         start = run.source([str(row["modality"]) for row in rows], settings.seed, first)
         request = GenerateRequest(
             guidance_scale=scale, num_steps=settings.steps, sampler=settings.sampler,
-            guide_numbers=settings.guide_numbers,
+            guide_numbers=settings.guide_numbers, exact_guidance=settings.exact_guidance,
         )
         return carry(run, given, start, request).cpu().numpy()
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from braing3n_core.errors import RequestError
 from braing3n_core.generation.guidance import Contrast, Guidance, closest, evaluate, guide
+from braing3n_core.generation.sampling import integrate, time_grid
 
 
 class _Network:
@@ -105,3 +106,54 @@ def test_the_first_share_of_the_time_can_stand_still_and_costs_nothing() -> None
     velocity = guide(network, COND, still_until=0.1)
     assert not velocity(X, torch.full((2,), 0.05)).any() and not network.rows
     assert velocity(X, torch.full((2,), 0.1)).any()
+
+
+def drift(slope: float) -> tuple[_Network, Tensor]:
+    """A network whose contrast to NULL grows in a straight line with time, and latents of two rows."""
+
+    class Drifting(_Network):
+        def __call__(self, x: Tensor, t: Tensor, conds: Sequence[Tensor]) -> Tensor:
+            self.rows.append(len(x))
+            return x + (torch.cat(list(conds)).sum(1) * (1 + slope * t))[:, None, None]
+
+    return Drifting(), torch.zeros(2, 3, 1)
+
+
+@pytest.mark.parametrize("slope", [0.0, 3.0])
+def test_what_guidance_adds_goes_on_in_a_straight_line_where_it_is_not_asked_for(slope: float) -> None:
+    network, x = drift(slope)
+    velocity = guide(network, COND, [Contrast(NULL, Guidance(2.5))], every=2)
+    always = guide(drift(slope)[0], COND, [Contrast(NULL, Guidance(2.5))])
+    for n, time in enumerate((0.0, 0.1, 0.3, 0.4, 0.7, 0.9)):
+        t = torch.full((2,), time)
+        if n != 1 or slope == 0:  # one answer alone has no slope
+            torch.testing.assert_close(velocity(x, t), always(x, t))
+        else:
+            torch.testing.assert_close(velocity(x, t), always(x, t) - 1.5 * slope * 0.1 * COND.sum(1)[:, None, None])
+    assert network.rows == [4, 2, 4, 2, 4, 2]
+
+
+def test_another_path_and_other_scales_ask_again() -> None:
+    network, x = drift(3.0)
+    velocity = guide(network, COND, [Contrast(NULL, Guidance(2.0, (0.0, 0.5)))], every=2)
+    for time in (0.2, 0.3, 0.6, 0.9, 0.2, 0.2):  # the second 0.2 is another path's
+        velocity(x, torch.full((2,), time))
+    assert network.rows == [4, 2, 2, 2, 4, 2]
+    between = guide(network, COND, [Contrast(NULL, Guidance(2.0, (0.0, 0.5))), Contrast(NULL, Guidance(3.0))], every=2)
+    network.rows.clear()
+    for time in (0.4, 0.6, 0.8):  # from 0.6 on one contrast alone acts: what two added is of no use
+        between(x, torch.full((2,), time))
+    assert network.rows == [6, 4, 2]
+
+
+def test_asking_at_every_second_evaluation_keeps_the_second_order_of_an_integrator() -> None:
+    network, _ = drift(3.0)
+    start = torch.ones(2, 3, 1, dtype=torch.float64)
+
+    def end(steps: int, every: int) -> Tensor:
+        velocity = guide(network, COND.double(), [Contrast(NULL.double(), Guidance(2.0))], every=every)
+        return integrate(velocity, start, time_grid(steps), "fireflow")
+
+    exact = end(400, 1)
+    errors = [float((end(steps, 2) - exact).norm()) for steps in (20, 40)]
+    assert errors[0] / errors[1] > 3
