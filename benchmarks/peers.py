@@ -5,7 +5,9 @@ up, and the largest memory. **All weights are random**: time and memory do not d
 good an image is. A total is the sum of its steps and one decode and is not run as a whole. Run it on an idle machine.
 
 --size paper|small: of BrainG3N. --device cpu|cuda. --only NAME [NAME...]: some rows. --memory-gb: limit of a child.
---repeats N. --out FILE: also as JSON. --list: the rows and the sizes of their networks, nothing is run.
+--repeats N: calls of a row. --rounds N: go through all rows so many times; the median is over the calls of all rounds,
+so that a minute in which something else had the machine does not decide a row. --out FILE: also as JSON. --list: the
+rows and the sizes of their networks, nothing is run.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +46,9 @@ TOTALS: tuple[tuple[str, dict[str, int]], ...] = (
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. seconds: median of a call; peak_gb: of the process, or of the GPU; error: why there is none."""
+    """One measurement. seconds: median of a call; peak_gb: of the process, or of the GPU; error: why there is none;
+    calls: seconds of each.
+    """
 
     name: str
     millions: float = 0.0
@@ -52,6 +56,7 @@ class Row:
     seconds: float | None = None
     peak_gb: float | None = None
     error: str = ""
+    calls: Sequence[float] = ()
 
 
 def limit_memory(gigabytes: float) -> None:
@@ -84,7 +89,7 @@ def measure(name: str, load: Workload, device: str, repeats: int) -> Row:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     if runtime.device == "cuda":
         peak = torch.cuda.max_memory_allocated() / 1e9
-    return Row(name, parameters_in_millions(network), load.megavoxels, statistics.median(seconds), peak)
+    return Row(name, parameters_in_millions(network), load.megavoxels, statistics.median(seconds), peak, calls=seconds)
 
 
 def timed(call: Callable[[], Any], device: str) -> float:
@@ -108,6 +113,16 @@ def in_a_child(name: str, options: argparse.Namespace) -> Row:
     if done.returncode == 0:
         return Row(**json.loads(done.stdout.splitlines()[-1]))
     return Row(name, error=(done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:100])
+
+
+def together(rounds: Sequence[Row]) -> Row:
+    """One row of the measurements of all rounds; one that failed in a round failed."""
+    failed = [row for row in rounds if row.seconds is None]
+    if failed:
+        return failed[0]
+    calls = [seconds for row in rounds for seconds in row.calls]
+    peak = max(row.peak_gb or 0.0 for row in rounds)
+    return replace(rounds[0], seconds=statistics.median(calls), peak_gb=peak, calls=calls)
 
 
 def totals(rows: Sequence[Row]) -> list[tuple[str, float]]:
@@ -146,6 +161,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME")
     parser.add_argument("--memory-gb", type=float, default=12.0)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -159,10 +175,12 @@ def main() -> None:
         list_networks(workloads)
         return
     names = [n for n in workloads if options.only is None or n in options.only]
-    rows = []
-    for name in names:
-        print(f"measuring {name}", file=sys.stderr, flush=True)
-        rows.append(in_a_child(name, options))
+    measured: dict[str, list[Row]] = {name: [] for name in names}
+    for turn in range(options.rounds):
+        for name in names:
+            print(f"[{turn + 1}/{options.rounds}] measuring {name}", file=sys.stderr, flush=True)
+            measured[name].append(in_a_child(name, options))
+    rows = [together(rounds) for rounds in measured.values()]
     show(rows)
     if options.out:
         options.out.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")

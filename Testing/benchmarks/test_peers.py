@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers import Row, totals
+from benchmarks.peers import Row, together, totals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +22,12 @@ def peers(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_total_is_steps_times_a_step_and_a_decode_and_needs_both() -> None:
     rows = [Row("UKB LDM: step", seconds=2.0), Row("UKB LDM: decode", seconds=30.0), Row("ours: step", seconds=1.0)]
     assert totals(rows) == [("UK Biobank LDM, 50 steps of DDIM", 130.0)]
+
+
+def test_the_rounds_of_a_row_are_one_median_and_a_failure_is_not_hidden() -> None:
+    first, second = Row("ours: step", 1, 0, 1.0, 2.0, calls=[1.0, 9.0]), Row("ours: step", 1, 0, 3.0, 4.0, calls=[3.0])
+    assert together([first, second]) == Row("ours: step", 1, 0, 3.0, 4.0, calls=[1.0, 9.0, 3.0])
+    assert together([first, Row("ours: step", error="no memory")]).error == "no memory"
 
 
 @pytest.mark.slow
