@@ -127,13 +127,11 @@ def together(rounds: Sequence[Row]) -> Row:
 
 def totals(rows: Sequence[Row]) -> list[tuple[str, float]]:
     """Seconds of a whole volume where all of its parts were measured."""
-    by_name = {row.name: row.seconds for row in rows}
-    found = []
-    for name, parts in TOTALS:
-        paid = [(by_name.get(row), times) for row, times in parts.items()]
-        if all(seconds is not None for seconds, _ in paid):
-            found.append((name, sum(seconds * times for seconds, times in paid if seconds is not None)))
-    return found
+    measured = {row.name: row.seconds for row in rows if row.seconds is not None}
+    return [
+        (name, sum(times * measured[row] for row, times in parts.items()))
+        for name, parts in TOTALS if parts.keys() <= measured.keys()
+    ]
 
 
 def show(rows: Sequence[Row]) -> None:

@@ -108,46 +108,47 @@ def test_the_first_share_of_the_time_can_stand_still_and_costs_nothing() -> None
     assert velocity(X, torch.full((2,), 0.1)).any()
 
 
-def drift(slope: float) -> tuple[_Network, Tensor]:
-    """A network whose contrast to NULL grows in a straight line with time, and latents of two rows."""
+class _Drifting(_Network):
+    """Its contrast to NULL grows in a straight line with time."""
 
-    class Drifting(_Network):
-        def __call__(self, x: Tensor, t: Tensor, conds: Sequence[Tensor]) -> Tensor:
-            self.rows.append(len(x))
-            return x + (torch.cat(list(conds)).sum(1) * (1 + slope * t))[:, None, None]
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
 
-    return Drifting(), torch.zeros(2, 3, 1)
+    def __call__(self, x: Tensor, t: Tensor, conds: Sequence[Tensor]) -> Tensor:
+        self.rows.append(len(x))
+        return x + (torch.cat(list(conds)).sum(1) * (1 + self.slope * t))[:, None, None]
 
 
 @pytest.mark.parametrize("slope", [0.0, 3.0])
 def test_what_guidance_adds_goes_on_in_a_straight_line_where_it_is_not_asked_for(slope: float) -> None:
-    network, x = drift(slope)
+    network = _Drifting(slope)
     velocity = guide(network, COND, [Contrast(NULL, Guidance(2.5))], every=2)
-    always = guide(drift(slope)[0], COND, [Contrast(NULL, Guidance(2.5))])
+    always = guide(_Drifting(slope), COND, [Contrast(NULL, Guidance(2.5))])
     for n, time in enumerate((0.0, 0.1, 0.3, 0.4, 0.7, 0.9)):
         t = torch.full((2,), time)
         if n != 1 or slope == 0:  # one answer alone has no slope
-            torch.testing.assert_close(velocity(x, t), always(x, t))
+            torch.testing.assert_close(velocity(X, t), always(X, t))
         else:
-            torch.testing.assert_close(velocity(x, t), always(x, t) - 1.5 * slope * 0.1 * COND.sum(1)[:, None, None])
+            torch.testing.assert_close(velocity(X, t), always(X, t) - 1.5 * slope * 0.1 * COND.sum(1)[:, None, None])
     assert network.rows == [4, 2, 4, 2, 4, 2]
 
 
 def test_another_path_and_other_scales_ask_again() -> None:
-    network, x = drift(3.0)
+    network = _Drifting(3.0)
     velocity = guide(network, COND, [Contrast(NULL, Guidance(2.0, (0.0, 0.5)))], every=2)
     for time in (0.2, 0.3, 0.6, 0.9, 0.2, 0.2):  # the second 0.2 is another path's
-        velocity(x, torch.full((2,), time))
+        velocity(X, torch.full((2,), time))
     assert network.rows == [4, 2, 2, 2, 4, 2]
     between = guide(network, COND, [Contrast(NULL, Guidance(2.0, (0.0, 0.5))), Contrast(NULL, Guidance(3.0))], every=2)
     network.rows.clear()
     for time in (0.4, 0.6, 0.8):  # from 0.6 on one contrast alone acts: what two added is of no use
-        between(x, torch.full((2,), time))
+        between(X, torch.full((2,), time))
     assert network.rows == [6, 4, 2]
 
 
 def test_asking_at_every_second_evaluation_keeps_the_second_order_of_an_integrator() -> None:
-    network, _ = drift(3.0)
+    network = _Drifting(3.0)
     start = torch.ones(2, 3, 1, dtype=torch.float64)
 
     def end(steps: int, every: int) -> Tensor:
