@@ -210,7 +210,7 @@ class Parts:
 def _in_bfloat16(network: nn.Module, but: nn.Module | None = None) -> None:
     """Convert the weights of linear layers once, as autocast would at every call; those inside ``but`` stay float32.
 
-    On a CPU they lie in memory column by column from then on, which oneDNN multiplies some 10 % faster.
+    On a CPU they lie in memory column by column from then on, which oneDNN multiplies faster.
     """
     import torch
 
