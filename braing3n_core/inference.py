@@ -76,10 +76,21 @@ class Inference:
     def source(
         self, modalities: Sequence[str], seed: int, first: int = 0, noise_scale: float | None = None
     ) -> Tensor:
-        """What brains of these contrasts are drawn from (B,N,C): the noises of ``seed`` from number ``first`` on."""
+        """What brains of these contrasts are drawn from (B,N,C): the noises of ``seed`` from number ``first`` on.
+
+        noise_scale: white noise of this size; None is noise as the checkpoint wants it (:meth:`shaped`).
+        """
         shape = (NUM_TOKENS, self.parts.dit.config.channels)
-        sizes = torch.tensor([self.noise_scale(m, noise_scale) for m in modalities])
-        return (sizes[:, None, None] * noise_batch(len(modalities), shape, seed, first)).to(self.device)
+        white = noise_batch(len(modalities), shape, seed, first).to(self.device)
+        if noise_scale is not None:
+            return noise_scale * white
+        return torch.stack([self.shaped(w, m, self.noise_scale(m)) for w, m in zip(white, modalities, strict=True)])
+
+    def shaped(self, white: Tensor, modality: str, scale: float) -> Tensor:
+        """``scale`` times white noise (N,C) in the generator's colour of this contrast (ADR 25), if it has one."""
+        colour = self.parts.dit.noise
+        shaped: Tensor = scale * (white if colour is None else colour(white, modality))
+        return shaped
 
     def reads_baseline(self, kind: str) -> bool:
         """Whether a part takes the baseline's latents as context; a forecaster that does not is the paper's bridge."""

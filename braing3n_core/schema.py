@@ -156,7 +156,7 @@ class GenerateRequest:
     sampler: one of :data:`SAMPLERS`; the paper's is ``euler`` in 50 steps (ADR 18). guidance_interval: times from 0
     (noise) to 1 (brain) in which guidance acts. zero_star: CFG-Zero* guidance. guide_numbers: amplify the age too, as
     the paper does; without it guidance amplifies classes alone, and the age is the one that was asked for. noise_scale:
-    size of the noise that is carried to a brain; None is the checkpoint's own for the contrast, 1 the paper's (ADR 23).
+    size of the white noise that is carried to a brain, 1 the paper's; None is the checkpoint's own noise (ADR 23, 25).
     exact_guidance: evaluate what guidance adds at every evaluation, as the paper does, not at every second (ADR 24).
     """
 

@@ -5,8 +5,9 @@
 Of VALIDATION the side ``val`` of its split is used; without a split, as of phantoms, it must hold subjects that the
 generator has not seen. Under the conditions of at most ``--samples`` scans of a contrast, one a subject, brains are
 drawn from noise of every size in ``--scales``, and compared with the reconstructions of those scans in the features of
-the table of fidelity. Kept is the size at which they are hardest to tell apart (:func:`apart`). ``RUN/dit`` is the
-generator with these sizes in its config, and with what was compared in its metrics.
+the table of fidelity. Kept is the size at which they are hardest to tell apart (:func:`apart`). The noise has the
+colour of the generator, if that has one (``training.fit_noise``). ``RUN/dit`` is the generator with these sizes in its
+config, and with what was compared in its metrics.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from braing3n_core.checkpoint import Checkpoint
 from braing3n_core.drawing import carry
-from braing3n_core.generation.sampling import micro_batches
+from braing3n_core.generation.sampling import micro_batches, noise_batch
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
 from braing3n_core.schema import GenerateRequest
@@ -80,7 +82,9 @@ class Comparison:
         run, records, made = self.inference, self.data.records, []
         for rows in micro_batches(len(records), DRAWN_TOGETHER):
             given = conditions_of(records[rows], run.parts.dit.spec).to(run.device)
-            start = run.source([str(r["modality"]) for r in records[rows]], 0, rows.start, scale)
+            white = noise_batch(len(given), self.data.latents.shape[1:], 0, rows.start).to(run.device)
+            contrasts = [str(r["modality"]) for r in records[rows]]
+            start = torch.stack([run.shaped(w, m, scale) for w, m in zip(white, contrasts, strict=True)])
             made.append(carry(run, given, start, GenerateRequest()).cpu().numpy())
         return np.concatenate(made)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .conditions import ConditionBatch, ConditionEmbedder, ConditionSpec
 from .layers import GRID, NUM_TOKENS, AdaLNBlock, ScalarEmbedding, modulate, sincos_positions
+from .noise import NoiseColour
 from .prior import GaussianPrior
 
 PAPER_SITES = tuple(f"site-{i:02d}" for i in range(1, 20))
@@ -32,7 +33,8 @@ class DiTConfig:
     the mean leaves varies as a whole. limits: of scalars, in their own units,
     where training ended: a forecast beyond the longest horizon goes on at the rate of that horizon. waves: of the
     embedding of time and scalars, ``falling`` or ``even`` (ADR 22). noise_scales: by contrast, the size of
-    the noise to draw brains from, where it is not 1 (ADR 23).
+    the noise to draw brains from, where it is not 1 (ADR 23). noise_colour: whether
+    that noise has a colour (ADR 25).
     """
 
     width: int = 1152
@@ -60,6 +62,7 @@ class DiTConfig:
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
     waves: str = "falling"
     noise_scales: dict[str, float] = field(default_factory=dict)
+    noise_colour: bool = False
 
     def spec(self) -> ConditionSpec:
         """The conditions as the tensor code wants them."""
@@ -94,6 +97,9 @@ class DiT(nn.Module):
                 self.spec, NUM_TOKENS, config.channels, by=config.prior_by, components=config.prior_components,
                 factors=config.prior_factors,
             )
+        self.noise = None
+        if config.noise_colour:
+            self.noise = NoiseColour(self.spec.categories["modality"], config.channels)
 
     def forward(self, x: Tensor, t: Tensor, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:
         if self.prior is None:

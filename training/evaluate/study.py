@@ -125,11 +125,12 @@ class Study:
     @property
     def drawn_how(self) -> str:
         """How brains are drawn, in words."""
-        sizes = self.inference.parts.dit.config.noise_scales
-        noise = ", ".join(f"{size:g} in {contrast}" for contrast, size in sizes.items()) or "1"
+        config = self.inference.parts.dit.config
+        noise = ", ".join(f"{size:g} in {contrast}" for contrast, size in config.noise_scales.items()) or "1"
+        colour = " in the colour of scans" if config.noise_colour else ""
         s = self.settings
         asked = "" if s.exact_guidance else " asked at every second evaluation"
-        return f"guidance {s.guidance_scale:g}{asked}, {s.steps} steps of {s.sampler}, noise of size {noise}"
+        return f"guidance {s.guidance_scale:g}{asked}, {s.steps} steps of {s.sampler}, noise of size {noise}{colour}"
 
     @cached_property
     def ids(self) -> dict[str, str]:
