@@ -31,15 +31,21 @@ from .peer_networks import rows as workloads_of
 if TYPE_CHECKING:
     from torch import nn
 
-TOTALS: tuple[tuple[str, dict[str, int]], ...] = (
+Total = tuple[str, dict[str, int]]
+"""What a volume costs: rows, and how often each is paid."""
+
+OURS: tuple[Total, ...] = (
     ("BrainG3N, 50 steps of Euler (paper), guidance off", {"ours: step": 50, "ours: decode": 1}),
     ("BrainG3N, 50 steps of Euler (paper), guided", {"ours: guided step": 50, "ours: decode": 1}),
+)
+"""Beside these our default's, which is counted: :func:`default_total`."""
+
+PEERS: tuple[Total, ...] = (
     ("UK Biobank LDM, 50 steps of DDIM", {"UKB LDM: step": 50, "UKB LDM: decode": 1}),
     ("UK Biobank LDM, with our care for memory", {"UKB LDM with care: step": 50, "UKB LDM with care: decode": 1}),
     ("BrLP, 50 steps of DDIM", {"BrLP: step": 50, "BrLP: decode": 1}),
     ("MAISI's rectified flow, 30 steps, on our grid", {"MAISI rflow: step": 30, "MAISI rflow: decode": 1}),
 )
-"""What a volume costs: rows, and how often each is paid. Our default's are counted: :func:`default_total`."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ def together(rounds: Sequence[Row]) -> Row:
     return replace(rounds[0], seconds=statistics.median(calls), peak_gb=peak, calls=calls)
 
 
-def default_total() -> tuple[str, dict[str, int]]:
+def default_total() -> Total:
     """What a volume costs by the defaults of a request: its sampler is run once on a velocity that only counts."""
     import torch
 
@@ -135,12 +141,16 @@ def default_total() -> tuple[str, dict[str, int]]:
 
     request, groups = GenerateRequest(), []
 
+    def zero(x: torch.Tensor, _t: torch.Tensor, conditions: Sequence[ConditionBatch]) -> torch.Tensor:
+        groups.append(len(conditions))
+        return torch.zeros_like(x)
+
     class Counting:
         """In the place of the networks."""
 
-        def velocity(self, _kind: str) -> Callable[..., Any]:
-            """Zero, and a note of how many sets of conditions it was asked under."""
-            return lambda x, _t, conditions: groups.append(len(conditions)) or torch.zeros_like(x)
+        def velocity(self, _kind: str) -> Callable[..., torch.Tensor]:
+            """Zero, with a note of how many sets of conditions it was asked under."""
+            return zero
 
     given = ConditionBatch.from_rows(DiTConfig().spec(), [{}])
     velocity = guided_velocity(Counting(), given, request)  # type: ignore[arg-type]
@@ -154,7 +164,7 @@ def totals(rows: Sequence[Row]) -> list[tuple[str, float]]:
     measured = {row.name: row.seconds for row in rows if row.seconds is not None}
     return [
         (name, sum(times * measured[row] for row, times in parts.items()))
-        for name, parts in (*TOTALS[:2], default_total(), *TOTALS[2:]) if parts.keys() <= measured.keys()
+        for name, parts in (*OURS, default_total(), *PEERS) if parts.keys() <= measured.keys()
     ]
 
 

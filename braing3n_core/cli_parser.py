@@ -153,8 +153,8 @@ def _generate(parser: argparse.ArgumentParser) -> None:
                        help="ask what guidance adds at every evaluation, as the paper does, and not at every second "
                        "(up to a third slower)")
     group.add_argument("--noise-scale", type=float, metavar="SIZE",
-                       help="size of the noise to start from: less is smoother and less various, 1 is the paper's "
-                       "(default: the checkpoint's own for the contrast)")
+                       help="size of white noise to start from: less is smoother and less various, 1 is the paper's "
+                       "(default: the checkpoint's own noise for the contrast)")
     cohort = parser.add_argument_group("a cohort")
     cohort.add_argument("--bids", action="store_true", help="write a BIDS data set with participants.tsv and a privacy "
                         "report; run again, it goes on where it was stopped")

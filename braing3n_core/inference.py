@@ -74,23 +74,20 @@ class Inference:
         return self.parts.dit.config.noise_scales.get(modality, 1.0) if asked is None else asked
 
     def source(
-        self, modalities: Sequence[str], seed: int, first: int = 0, noise_scale: float | None = None
+        self, modalities: Sequence[str], seed: int, first: int = 0, noise_scale: float | None = None, *,
+        coloured: bool = False,
     ) -> Tensor:
         """What brains of these contrasts are drawn from (B,N,C): the noises of ``seed`` from number ``first`` on.
 
-        noise_scale: white noise of this size; None is noise as the checkpoint wants it (:meth:`shaped`).
+        noise_scale: white noise of this size, or with ``coloured`` noise of this size in the checkpoint's colour; None
+        is noise of the checkpoint's own size and colour (ADR 23, 25).
         """
         shape = (NUM_TOKENS, self.parts.dit.config.channels)
-        white = noise_batch(len(modalities), shape, seed, first).to(self.device)
-        if noise_scale is not None:
-            return noise_scale * white
-        return torch.stack([self.shaped(w, m, self.noise_scale(m)) for w, m in zip(white, modalities, strict=True)])
-
-    def shaped(self, white: Tensor, modality: str, scale: float) -> Tensor:
-        """``scale`` times white noise (N,C) in the generator's colour of this contrast (ADR 25), if it has one."""
-        colour = self.parts.dit.noise
-        shaped: Tensor = scale * (white if colour is None else colour(white, modality))
-        return shaped
+        noises = noise_batch(len(modalities), shape, seed, first).to(self.device)
+        if self.parts.dit.noise is not None and (coloured or noise_scale is None):
+            noises = self.parts.dit.noise(noises, modalities)
+        sizes = torch.tensor([self.noise_scale(m, noise_scale) for m in modalities], device=self.device)
+        return sizes[:, None, None] * noises
 
     def reads_baseline(self, kind: str) -> bool:
         """Whether a part takes the baseline's latents as context; a forecaster that does not is the paper's bridge."""

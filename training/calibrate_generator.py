@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from braing3n_core.checkpoint import Checkpoint
 from braing3n_core.drawing import carry
-from braing3n_core.generation.sampling import micro_batches, noise_batch
+from braing3n_core.generation.sampling import micro_batches
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
 from braing3n_core.schema import GenerateRequest
@@ -82,9 +81,8 @@ class Comparison:
         run, records, made = self.inference, self.data.records, []
         for rows in micro_batches(len(records), DRAWN_TOGETHER):
             given = conditions_of(records[rows], run.parts.dit.spec).to(run.device)
-            white = noise_batch(len(given), self.data.latents.shape[1:], 0, rows.start).to(run.device)
             contrasts = [str(r["modality"]) for r in records[rows]]
-            start = torch.stack([run.shaped(w, m, scale) for w, m in zip(white, contrasts, strict=True)])
+            start = run.source(contrasts, 0, rows.start, scale, coloured=True)
             made.append(carry(run, given, start, GenerateRequest()).cpu().numpy())
         return np.concatenate(made)
 

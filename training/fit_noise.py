@@ -24,7 +24,7 @@ from braing3n_core.generation.guidance import guide
 from braing3n_core.generation.sampling import integrate, log_odds_grid, micro_batches
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
-from braing3n_core.models.noise import BANDS, bands, to_frequencies
+from braing3n_core.models.noise import BANDS, NoiseColour, bands, to_frequencies
 
 from .conditions import conditions_of
 from .latents import LatentSet
@@ -67,9 +67,9 @@ def colour_roots(noises: Tensor, varying: Tensor) -> Tensor:
     inside[varying] = 1
     centred = (noises - noises.mean(0)) * math.sqrt(len(noises) / (len(noises) - 1))
     frequencies = to_frequencies(centred * inside[:, None]) / inside.mean().sqrt()
-    found = []
+    found, of_frequency = [], bands()
     for band in range(BANDS):
-        rows = frequencies[:, bands() == band].flatten(0, 1).double()
+        rows = frequencies[:, of_frequency == band].flatten(0, 1).double()
         variances, axes = torch.linalg.eigh(rows.T @ rows / len(rows))
         found.append((axes * variances.clamp_min(0).sqrt()) @ axes.T)
     return torch.stack(found).float()
@@ -77,11 +77,10 @@ def colour_roots(noises: Tensor, varying: Tensor) -> Tensor:
 
 def with_colour(old: Checkpoint, fitted: dict[str, Tensor], out: Path) -> Checkpoint:
     """The same generator with the colours of these contrasts, in ``out/dit``; the others stay white."""
-    contrasts = old.config["categories"]["modality"]
-    channels = int(old.config["channels"])
-    white = torch.eye(channels).repeat(BANDS, 1, 1)
-    tensors = old.tensors("pt", dtype=None)
-    tensors["noise.roots"] = torch.stack([fitted.get(contrast, white) for contrast in contrasts])
+    colour = NoiseColour(old.config["categories"]["modality"], old.config["channels"])
+    for contrast, roots in fitted.items():
+        colour.roots[colour.contrasts.index(contrast)] = roots
+    tensors = {**old.tensors("pt", dtype=None), "noise.roots": colour.roots}
     return save_again(dataclasses.replace(old, config={**old.config, "noise_colour": True}), out, tensors)
 
 

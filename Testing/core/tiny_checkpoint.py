@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ def make_tiny_bridge(folder: Path) -> Path:
     torch.nn.init.normal_(bridge.tokens_out.weight, std=0.02)
     _save(folder / "bridge", "forecaster", bridge, {"tokenizer": load_checkpoint(folder / "tokenizer", "tokenizer").id})
     return folder / "bridge"
+
+
+def with_another_generator(folder: Path, generator: Path, out: Path) -> Path:
+    """A copy of the set in ``folder`` as ``out``, with the generator that lies in ``generator``."""
+    shutil.copytree(folder, out)
+    shutil.rmtree(out / "dit")
+    shutil.copytree(generator, out / "dit")
+    return out
 
 
 def _save(folder: Path, kind: str, model: Any, parents: dict[str, str]) -> Checkpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from training.calibrate_generator import Likeness, apart, best, likeness, main, 
 from training.latents import LatentSet
 from training.loop import TrainingError
 
-from ..core.tiny_checkpoint import make_tiny_checkpoint
+from ..core.tiny_checkpoint import make_tiny_checkpoint, with_another_generator
 
 SUBJECTS = np.array([f"s{i}" for i in range(40)])
 
@@ -83,10 +82,7 @@ def test_the_calibrated_generator_draws_from_the_best_noise_scale_and_keeps_its_
     assert all(np.array_equal(a, before.tensors()[name]) for name, a in after.tensors().items())
     printed = capsys.readouterr()
     assert f"T1: {chosen:g}" in printed.out and "FLAIR: 0 subjects are too few" in printed.err
-    renewed = tmp_path / "set"
-    shutil.copytree(checkpoint, renewed)
-    shutil.rmtree(renewed / "dit")
-    shutil.copytree(after.folder, renewed / "dit")
+    renewed = with_another_generator(checkpoint, after.folder, tmp_path / "set")
     old, new = (Inference(Parts(folder, "cpu")).source(["T1", "T2"], seed=3) for folder in (checkpoint, renewed))
     torch.testing.assert_close(new[0], chosen * old[0])
     assert torch.equal(new[1], old[1])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from braing3n_core.loading import Parts
 from braing3n_core.models.noise import NoiseColour, bands, to_frequencies
 from braing3n_core.schema import GenerateRequest
 from training.conditions import conditions_of
-from training.fit_noise import carried_back, colour_roots, main, varying_tokens
+from training.fit_noise import FEWEST, carried_back, colour_roots, varying_tokens
 from training.latents import LatentSet
-from training.loop import TrainingError
 
-from ..core.tiny_checkpoint import make_tiny_checkpoint
+from ..core.tiny_checkpoint import make_tiny_checkpoint, with_another_generator
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +41,12 @@ def scans(tokenizer: str, contrasts: str = "T1 T1 T1 T1 T1 T1") -> LatentSet:
     return LatentSet(latents, records, tokenizer)
 
 
-def fit(monkeypatch: pytest.MonkeyPatch, checkpoint: Path, data: LatentSet, out: Path) -> Path:
+def fit(checkpoint: Path, data: LatentSet, out: Path) -> subprocess.CompletedProcess[str]:
     data.save(out / "latents")
-    arguments = ["--checkpoint", checkpoint, "--latents", out / "latents", "--out", out, "--device", "cpu"]
-    monkeypatch.setattr("sys.argv", ["fit_noise", *map(str, arguments)])
-    monkeypatch.setattr("training.fit_noise.FEWEST", 3)
-    main()
-    return out / "dit"
+    command = [sys.executable, "-m", "training.fit_noise", "--checkpoint", checkpoint, "--latents", out / "latents"]
+    return subprocess.run(
+        [*map(str, command), "--out", str(out), "--device", "cpu"], cwd=ROOT, capture_output=True, text=True
+    )
 
 
 def test_the_colour_of_noise_that_was_coloured_is_found_in_the_tokens_that_count() -> None:
@@ -53,7 +54,7 @@ def test_the_colour_of_noise_that_was_coloured_is_found_in_the_tokens_that_count
     planted.roots[0, 0] = torch.tensor([[4.0, 1.0], [1.0, 1.0]])
     planted.roots[0, 4:] = 0.5 * torch.eye(2)
     generator = torch.Generator().manual_seed(0)
-    noises = torch.stack([planted(torch.randn(1200, 2, generator=generator), "T1") for _ in range(400)]) + 3
+    noises = planted(torch.randn(400, 1200, 2, generator=generator), ["T1"] * 400) + 3
     found = colour_roots(noises, torch.arange(1200))
     torch.testing.assert_close(found, planted.roots[0], rtol=0.15, atol=0.05)
     noises[:, 900:] = 0
@@ -76,28 +77,26 @@ def test_a_scan_carried_back_to_noise_and_forth_again_is_the_scan(checkpoint: Pa
 
 
 def test_brains_of_a_fitted_contrast_are_drawn_in_its_colour_and_white_noise_can_be_asked_for(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, tmp_path: Path
 ) -> None:
     before = load_checkpoint(checkpoint / "dit")
-    data = scans(load_checkpoint(checkpoint / "tokenizer").id, "T1 T1 T1 T1 T2 T2")
-    after = load_checkpoint(fit(monkeypatch, checkpoint, data, tmp_path))
-    printed = capsys.readouterr()
-    assert "T1\t4 scans" in printed.out and "T2: 2 scans are too few, its noise stays white" in printed.err
+    data = scans(load_checkpoint(checkpoint / "tokenizer").id, "T1 " * FEWEST + "T2 T2")
+    done = fit(checkpoint, data, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"T1\t{FEWEST} scans" in done.stdout and "T2: 2 scans are too few, its noise stays white" in done.stderr
+    after = load_checkpoint(tmp_path / "dit")
     assert after.id != before.id and after.config["noise_colour"] is True
     assert all(np.array_equal(after.tensors()[name], a) for name, a in before.tensors().items())
-    renewed = tmp_path / "set"
-    shutil.copytree(checkpoint, renewed)
-    shutil.rmtree(renewed / "dit")
-    shutil.copytree(after.folder, renewed / "dit")
-    inference = Inference(Parts(renewed, "cpu"))
+    inference = Inference(Parts(with_another_generator(checkpoint, after.folder, tmp_path / "set"), "cpu"))
     shaped, white = inference.source(["T1", "T2"], 5), inference.source(["T1", "T2"], 5, noise_scale=1.0)
     torch.testing.assert_close(shaped[1], white[1], rtol=0, atol=1e-5)
+    half = inference.source(["T1", "T2"], 5, noise_scale=0.5, coloured=True)
+    torch.testing.assert_close(half, 0.5 * shaped)
     roots = colour_roots(carried_back(inference, data.only({"modality": "T1"})), torch.arange(300))
     expected = torch.einsum("ncd,nd->nc", roots[bands()], to_frequencies(white[0]))
     torch.testing.assert_close(to_frequencies(shaped[0]), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_too_few_scans_are_refused(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = scans(load_checkpoint(checkpoint / "tokenizer").id, "T1 T2")
-    with pytest.raises(TrainingError, match="No contrast has 3 scans"):
-        fit(monkeypatch, checkpoint, data, tmp_path)
+def test_too_few_scans_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    done = fit(checkpoint, scans(load_checkpoint(checkpoint / "tokenizer").id, "T1 T2"), tmp_path)
+    assert done.returncode == 1 and f"No contrast has {FEWEST} scans" in done.stderr

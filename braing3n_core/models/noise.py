@@ -5,7 +5,7 @@ leaves in the noise of scans what it did not learn of how tokens vary together: 
 from noise of that colour: white noise whose cosine transform over the token grid is multiplied, in each band of spatial
 frequency, by the root of the channels' covariance there.
 
-Shape legend: M contrasts, K bands, N tokens on the grid A B D, C channels.
+Shape legend: B batch, M contrasts, K bands, N tokens, C channels.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def bands() -> Tensor:
 
 
 class NoiseColour(nn.Module):
-    """For each contrast and band the root of the channels' covariance; the identity is white."""
+    """For each contrast and band the root (M,K,C,C) of the channels' covariance; the identity is white."""
 
     roots: Tensor
 
@@ -56,7 +56,7 @@ class NoiseColour(nn.Module):
         self.contrasts = tuple(contrasts)
         self.register_buffer("roots", torch.eye(channels).repeat(len(contrasts), BANDS, 1, 1))
 
-    def forward(self, white: Tensor, contrast: str) -> Tensor:
-        """White noise (N,C) in the colour of ``contrast``."""
-        roots = self.roots[self.contrasts.index(contrast)].to(white)[bands().to(white.device)]  # (N,C,C)
-        return to_frequencies(torch.einsum("ncd,nd->nc", roots, to_frequencies(white)), back=True)
+    def forward(self, white: Tensor, contrasts: Sequence[str]) -> Tensor:
+        """White noises (B,N,C), each in the colour of its contrast."""
+        roots = self.roots[[self.contrasts.index(contrast) for contrast in contrasts]].to(white)
+        return to_frequencies(torch.einsum("bncd,bnd->bnc", roots[:, bands()], to_frequencies(white)), back=True)

@@ -22,17 +22,19 @@ def test_the_transform_is_scipys_and_comes_back() -> None:
 
 
 def test_a_colour_that_was_not_fitted_is_white() -> None:
-    white = normal(NUM_TOKENS, 4)
-    torch.testing.assert_close(NoiseColour(("T1", "T2"), 4)(white, "T2"), white, rtol=0, atol=1e-5)
+    white = normal(1, NUM_TOKENS, 4)
+    torch.testing.assert_close(NoiseColour(("T1", "T2"), 4)(white, ["T2"]), white, rtol=0, atol=1e-5)
 
 
 def test_coloured_noise_has_the_covariance_of_its_band_and_of_its_contrast_alone() -> None:
     colour = NoiseColour(("T1", "T2"), 2)
     colour.roots[0, 3] = torch.tensor([[2.0, 1.0], [1.0, 1.0]])
     white = normal(200, NUM_TOKENS, 2)
-    found = to_frequencies(torch.stack([colour(w, "T1") for w in white]))
+    found = to_frequencies(colour(white, ["T1"] * len(white)))
     assert sorted(set(bands().tolist())) == list(range(BANDS))
     for band, expected in ((3, [[5.0, 3.0], [3.0, 2.0]]), (4, [[1.0, 0.0], [0.0, 1.0]])):
         covariance = torch.cov(found[:, bands() == band].flatten(0, 1).T)
         torch.testing.assert_close(covariance, torch.tensor(expected), rtol=0.02, atol=0.02)
-    torch.testing.assert_close(colour(white[0], "T2"), white[0], rtol=0, atol=1e-5)
+    mixed = colour(white[:2], ["T1", "T2"])
+    torch.testing.assert_close(to_frequencies(mixed[0]), found[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(mixed[1], white[1], rtol=0, atol=1e-5)
