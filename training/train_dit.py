@@ -1,16 +1,20 @@
 """The conditional generator on cached latents (paper, section 2.3).
 
     python -m training.train_dit training/configs/small.toml --tokenizer T --latents SET [SET...] --out RUN
+    python -m training.train_dit ... --start GENERATOR    learns on from a checkpoint; its Gaussian stays
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from braing3n_core.checkpoint import load_checkpoint
 from braing3n_core.generation.flow import sample_times
 from braing3n_core.generation.sampling import integrate, time_grid
 from braing3n_core.models.conditions import ConditionBatch
@@ -63,7 +67,9 @@ def picture_of_sample(objective: nn.Module, tokenizer: Tokenizer, conditions: Co
 
 def main() -> None:
     """Train and write ``RUN/dit``."""
-    options = add_latents(arguments(__doc__ or "")).parse_args()
+    parser = add_latents(arguments(__doc__ or ""))
+    parser.add_argument("--start", type=Path, help="generator of the same sizes and conditions to learn on from")
+    options = parser.parse_args()
     settings = Settings("dit", options)
     device = settings.device
     tokenizer, parent = load_model(options.tokenizer, "tokenizer", TokenizerConfig, Tokenizer, device)
@@ -74,7 +80,9 @@ def main() -> None:
     torch.manual_seed(settings.train.seed)
     model = DiT(config)
     conditions = conditions_of(data.records, model.spec)
-    if model.prior is not None:
+    if options.start:
+        start_from(model, options.start, parent.id)
+    elif model.prior is not None:
         fit_prior(model.prior, conditions, latents, weight=weights_of(data.records, settings.train))
     objective, conditions = FlowMatching(model).to(device), conditions.to(device)
     draws = draws_of(data.records, settings.train)
@@ -94,6 +102,23 @@ def main() -> None:
     run = settings.run(len(latents), config, {"tokenizer": parent.id}, picture)
     best = train(objective, draw, run)
     save_stage(options.out, "dit", best.network, {"tokenizer": parent.id}, {"volumes": len(latents)}, data.records)
+
+
+def start_from(model: DiT, folder: Path, tokenizer: str) -> None:
+    """Give the model the weights and the Gaussian of a checkpoint. The size and colour of the noise that its brains
+    were drawn from stay behind: they belong to those weights. Raises TrainingError where it is of another kind.
+    """
+    old = load_checkpoint(folder, "dit")
+    theirs = replace(old.fill(DiTConfig), noise_scales={}, noise_colour=False)
+    same = json.dumps(asdict(theirs)) == json.dumps(asdict(model.config))  # to JSON, lists and tuples are the same
+    if not same or old.parents["tokenizer"] != tokenizer:
+        raise TrainingError(
+            "train.start", f"{folder} has other sizes, conditions or latents than this run.",
+            "Start from a generator of the same configuration and tokenizer, or leave out --start.",
+        )
+    tensors = old.tensors("pt")
+    tensors.pop("noise.roots", None)
+    model.load_state_dict(tensors)
 
 
 def require_channels(config: DiTConfig, channels: int, file: str) -> None:

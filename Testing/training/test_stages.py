@@ -197,6 +197,21 @@ def test_the_autoencoderkl_baseline_trains_by_the_same_loop(balls: Path, tmp_pat
     assert rebuilt.shape == (1, 1, *MODEL_SHAPE) and rebuilt.std() > 0
 
 
+def test_a_generator_learns_on_from_another_and_keeps_its_gaussian(runs: Path, tmp_path: Path) -> None:
+    latents = ["--tokenizer", runs / "tokenizer/tokenizer", "--latents", runs / "tokenizer"]
+    started = ["train_dit", CONFIG, *latents, "--start", runs / "dit/dit", "--out", tmp_path]
+    refused = start(*started, "--set", "dit.model.condition_dropout=0.2")
+    assert refused.returncode == 1 and "train.start" in refused.stderr and "Traceback" not in refused.stderr
+    stage(*started, "--set", "dit.train.learning_rate=1e-3", "--set", "dit.train.ema=0.5")
+    before, after = (load_checkpoint(folder, "dit").tensors() for folder in (runs / "dit/dit", tmp_path / "dit"))
+    assert set(before) == set(after)
+    for name, was in before.items():
+        if name.startswith("prior"):
+            np.testing.assert_array_equal(after[name], was)
+    moved = np.abs(after["tokens_out.weight"] - before["tokens_out.weight"]).max()
+    assert 0 < moved < 0.1 and np.abs(before["tokens_out.weight"]).max() > 0
+
+
 def test_a_generator_that_is_to_learn_from_volumes_that_are_not_there_says_what_there_is(
     runs: Path, tmp_path: Path
 ) -> None:
