@@ -137,7 +137,7 @@ def default_total() -> Total:
     from braing3n_core.generation.sampling import integrate, log_odds_grid
     from braing3n_core.models.conditions import ConditionBatch
     from braing3n_core.models.dit import DiTConfig
-    from braing3n_core.schema import GenerateRequest
+    from braing3n_core.schema import GUIDANCE_SCALE, GenerateRequest
 
     request, groups = GenerateRequest(), []
 
@@ -153,7 +153,7 @@ def default_total() -> Total:
             return zero
 
     given = ConditionBatch.from_rows(DiTConfig().spec(), [{}])
-    velocity = guided_velocity(Counting(), given, request)  # type: ignore[arg-type]
+    velocity = guided_velocity(Counting(), given, request, GUIDANCE_SCALE)  # type: ignore[arg-type]
     integrate(velocity, torch.zeros(1, 1, 1), log_odds_grid(request.num_steps), request.sampler)
     paid = {"ours: step": groups.count(1), "ours: guided step": groups.count(2), "ours: decode": 1}
     return f"BrainG3N, its default: {len(groups)} evaluations, guided", paid

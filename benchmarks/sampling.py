@@ -20,15 +20,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from braing3n_core.generation.flow import DEFAULT_SHIFT
 from braing3n_core.generation.sampling import METHODS, evaluations, integrate, log_odds_grid, time_grid
-from braing3n_core.schema import GenerateRequest
+from braing3n_core.schema import GUIDANCE_SCALE, GenerateRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from braing3n_core.generation.flow import Velocity
 
-COSTS: tuple[int, ...] = (4, 6, 8, 10, 12, 16, 20, 25, 50)
+COSTS: tuple[int, ...] = (4, 6, 8, 10, 12, 13, 16, 20, 25, 50)
 ASKED: tuple[dict[str, object], ...] = (
     {"disease": "HC", "sex": "F", "age_years": 30.0, "modality": "T1"},
     {"disease": "AD", "sex": "M", "age_years": 75.0, "modality": "T1"},
@@ -59,8 +60,10 @@ def measure(
 ) -> list[Row]:
     """Every integrator at every cost it can have, from ``start`` (B,N,C). exact: the velocity of the references. grid:
     knots of so many steps. told: hears of each row as it is there.
+
+    Euler in 200 steps is on the timestep shift of RAE whatever the grid: a reference must not move with what is tried.
     """
-    euler = integrate(exact, start, grid(200), "euler")
+    euler = integrate(exact, start, time_grid(200, DEFAULT_SHIFT), "euler")
     fine = integrate(exact, start, grid(100), "midpoint")
     rows = [Row("euler", 200, 0.0, relative(euler, fine))]
     told(rows[0])
@@ -75,12 +78,14 @@ def measure(
     return rows
 
 
-def cheapest(rows: Sequence[Row], within: float) -> dict[str, int]:
-    """By integrator: the smallest cost from which on every error is at most ``within``."""
+def cheapest(rows: Sequence[Row], within: float, euler: float = 0.0) -> dict[str, int]:
+    """By integrator: the smallest cost from which on every error is at most ``within``, or the answer is nearer to the
+    fine solution than Euler-200 is, which lies ``euler`` from it.
+    """
     best: dict[str, int] = {}
     for method in dict.fromkeys(row.method for row in rows):
         for row in sorted((r for r in rows if r.method == method), key=lambda r: -r.evaluations):
-            if row.error > within:
+            if row.error > within and row.exact > euler:
                 break
             best[method] = row.evaluations
     return best
@@ -104,9 +109,10 @@ def what_users_draw_by(
     asked = [ASKED[i % len(ASKED)] for i in range(count)]
     known = run.parts.dit.spec.names
     given = run.conditions("dit", [{k: v for k, v in row.items() if k in known} for row in asked])
-    exact = guided_velocity(run, given, replace(request, exact_guidance=True))
+    scale = run.guidance_scale(None, request.guidance_scale)
+    exact = guided_velocity(run, given, replace(request, exact_guidance=True), scale)
     source = run.source([str(row["modality"]) for row in asked], request.seed)
-    return guided_velocity(run, given, request), exact, source
+    return guided_velocity(run, given, request, scale), exact, source
 
 
 def main() -> None:
@@ -116,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="small")
     parser.add_argument("--count", type=int, default=4)
-    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE_SCALE)
     parser.add_argument("--shift", type=float)
     parser.add_argument("--zero-star", action="store_true")
     parser.add_argument("--exact-guidance", action="store_true")
@@ -139,8 +145,8 @@ def main() -> None:
     lines = ["integrator\tevaluations\tfrom Euler-200\tfrom the fine solution"]
     lines += [f"{r.method}\t{r.evaluations}\t{r.error:.5f}\t{r.exact:.5f}" for r in rows]
     print("\n".join(lines))
-    for method, cost in cheapest(rows[1:], options.within).items():
-        print(f"{method}: within {options.within:.1%} of Euler-200 from {cost} evaluations on")
+    for method, cost in cheapest(rows[1:], options.within, rows[0].exact).items():
+        print(f"{method}: within {options.within:.1%} of Euler-200, or more exact than it, from {cost} evaluations on")
     if options.out:
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -52,11 +52,10 @@ def check_request(request: AnyRequest, vocabularies: Vocabularies) -> None:
         _check_word("method", request.method, EDIT_METHODS)
     elif isinstance(request, GenerateRequest):
         check_conditions(request.conditions, vocabularies)
-        _check_numbers(request, "guidance_scale", "num_steps", "count")
+        _check_numbers(request, "num_steps", "count")
         _check_word("sampler", request.sampler, SAMPLERS)
         _check_interval(request.guidance_interval)
-        if request.noise_scale is not None:
-            _check_number("noise_scale", request.noise_scale)
+        _check_numbers(request, *(n for n in ("guidance_scale", "noise_scale") if getattr(request, n) is not None))
     elif isinstance(request, ForecastRequest):
         _check_forecast(request, vocabularies)
     if isinstance(request, CounterfactualRequest | ForecastRequest):

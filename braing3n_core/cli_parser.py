@@ -11,6 +11,7 @@ from .cli_worker import add_remote, add_worker
 from .schema import (
     BRAIN_BACKENDS,
     EDIT_METHODS,
+    GUIDANCE_SCALE,
     MODALITIES,
     RENDERINGS,
     SAMPLERS,
@@ -166,9 +167,10 @@ def _generate(parser: argparse.ArgumentParser) -> None:
                         "latents.npy, or a folder that has it")
 
 
-def _add_sampling(group: argparse._ActionsContainer, guidance: float, steps: int) -> None:
+def _add_sampling(group: argparse._ActionsContainer, guidance: float | None, steps: int) -> None:
+    default = f"the checkpoint's own for the disease, else {GUIDANCE_SCALE:g}" if guidance is None else f"{guidance:g}"
     group.add_argument("--guidance", type=float, default=guidance, metavar="SCALE",
-                       help=f"how strongly the conditions are followed; 1 is off (default: {guidance:g})")
+                       help=f"how strongly the conditions are followed; 1 is off (default: {default})")
     _add_steps(group, steps)
 
 

@@ -55,7 +55,8 @@ def generate(inference: Inference, request: GenerateRequest, progress: Progress,
         volumes.append(_volume(inference.decode(latents[-1]), conditions["modality"], index))
         readings.append(_readings(inference, latents[-1], conditions["modality"]))
     noise_scale = inference.noise_scale(conditions["modality"], request.noise_scale)
-    return Generated(tuple(volumes), np.stack(latents), tuple(readings), noise_scale)
+    guidance_scale = inference.guidance_scale(conditions["disease"], request.guidance_scale)
+    return Generated(tuple(volumes), np.stack(latents), tuple(readings), noise_scale, guidance_scale)
 
 
 def carry(
@@ -64,20 +65,38 @@ def carry(
 ) -> Tensor:
     """Carry noises (B,N,C) to latents of brains under the conditions ``given``, by the request's sampler and guidance.
 
-    start: see :meth:`Inference.source`. Of the request's own conditions, count and seed nothing is read here.
+    start: see :meth:`Inference.source`. Of the request's own conditions, count and seed nothing is read here. Rows with
+    a guidance of their own go together.
     """
     import torch
 
+    made, by_scale = torch.empty_like(start), _rows_by_guidance(inference, given, request)
     with torch.inference_mode():
-        return integrate(
-            guided_velocity(inference, given, request), start, log_odds_grid(request.num_steps), request.sampler,
-            progress=progress, cancel=cancel,
-        )
+        for number, (scale, rows) in enumerate(by_scale.items()):
+            velocity = guided_velocity(inference, given.rows(torch.tensor(rows)), request, scale)
+            made[rows] = integrate(
+                velocity, start[rows], log_odds_grid(request.num_steps), request.sampler, cancel=cancel,
+                progress=part(progress, number / len(by_scale), (number + 1) / len(by_scale)),
+            )
+    return made
 
 
-def guided_velocity(inference: Inference, given: ConditionBatch, request: GenerateRequest) -> Velocity:
-    """The velocity that brains are drawn by: the generator's under ``given``, with the request's guidance."""
-    guidance = Guidance(request.guidance_scale, request.guidance_interval, request.zero_star)
+def _rows_by_guidance(
+    inference: Inference, given: ConditionBatch, request: GenerateRequest
+) -> dict[float, list[int]]:
+    """The rows that are drawn with each guidance."""
+    diseases = given.words("disease") if "disease" in given.spec.categories else [None] * len(given)
+    found: dict[float, list[int]] = {}
+    for row, disease in enumerate(diseases):
+        found.setdefault(inference.guidance_scale(disease, request.guidance_scale), []).append(row)
+    return found
+
+
+def guided_velocity(
+    inference: Inference, given: ConditionBatch, request: GenerateRequest, scale: float
+) -> Velocity:
+    """The velocity that brains are drawn by: the generator's under ``given``, guided by ``scale`` as requested."""
+    guidance = Guidance(scale, request.guidance_interval, request.zero_star)
     without = given.null() if request.guide_numbers else given.null(given.spec.amplified)
     every = 1 if request.exact_guidance else 2
     return guide(inference.velocity("dit"), given, [Contrast(without, guidance)], every=every)

@@ -17,6 +17,7 @@ from .generation.sampling import noise_batch
 from .loading import Parts
 from .models.conditions import ConditionBatch
 from .models.layers import NUM_TOKENS
+from .schema import GUIDANCE_SCALE
 
 if TYPE_CHECKING:
     from .models.dit import DiT
@@ -72,6 +73,12 @@ class Inference:
         (ADR 23).
         """
         return self.parts.dit.config.noise_scales.get(modality, 1.0) if asked is None else asked
+
+    def guidance_scale(self, disease: str | None, asked: float | None = None) -> float:
+        """The guidance that a brain with this disease is drawn with: what is asked for, else the checkpoint's own
+        (ADR 26).
+        """
+        return self.parts.dit.config.disease_guidance.get(disease or "", GUIDANCE_SCALE) if asked is None else asked
 
     def source(
         self, modalities: Sequence[str], seed: int, first: int = 0, noise_scale: float | None = None, *,

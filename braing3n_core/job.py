@@ -133,7 +133,10 @@ class Job:
     def _generate(self, request: GenerateRequest) -> Write:
         with self.timings.step("generate"):
             outcome = self.engine.generate(request, progress=part(self.progress, 0.0, ANSWERED), cancel=self.cancel)
-        self.facts.update(conditions=request.conditions.known(), noise_scale=outcome.noise_scale)
+        self.facts.update(
+            conditions=request.conditions.known(), noise_scale=outcome.noise_scale,
+            guidance_scale=outcome.guidance_scale,
+        )
         return lambda files: writing.write_generated(files, outcome)
 
     def _prepared(self, request: Request, progress: Progress) -> Preprocessed:

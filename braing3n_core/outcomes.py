@@ -107,10 +107,11 @@ class Forecast:
 @dataclass(frozen=True, eq=False)
 class Generated:
     """Brains drawn from noise, on the atlas grid. volumes: z-scored intensities, as many as were asked for.
-    noise_scale: size of the noise they were drawn from.
+    noise_scale: size of the noise they were drawn from. guidance_scale: that they were drawn with.
     """
 
     volumes: tuple[Volume, ...]
     latents: np.ndarray
     readings: tuple[tuple[Reading, ...], ...]
     noise_scale: float
+    guidance_scale: float

@@ -23,9 +23,10 @@ IDH1: tuple[str, ...] = ("wildtype", "mutant")
 STAGES: tuple[str, ...] = ("dicom", "native", "defaced", "stripped", "bias-corrected", "registered")
 BRAIN_BACKENDS: tuple[str, ...] = ("hd-bet", "mindgrab", "template", "mask", "none")
 RENDERINGS: tuple[str, ...] = ("residual", "full")
-SAMPLERS: tuple[str, ...] = ("euler", "midpoint", "heun", "ab2", "fireflow")
+SAMPLERS: tuple[str, ...] = ("euler", "midpoint", "heun", "ab2", "fireflow", "extrapolated")
 EDIT_METHODS: tuple[str, ...] = ("flowedit", "midpoint", "fireflow", "sdedit")
 AGE_RANGE_YEARS: tuple[float, float] = (5.0, 98.0)  # the corpus of the paper, Appendix A
+GUIDANCE_SCALE = 1.5  # the paper's
 CDR_VALUES: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 3.0)
 
 
@@ -118,7 +119,7 @@ class CounterfactualRequest(Request):
 
     target: Conditions = field(default_factory=Conditions)
     source: Conditions = field(default_factory=Conditions)
-    guidance_scale: float = 1.5
+    guidance_scale: float = GUIDANCE_SCALE
     strength: float = 1.0
     num_steps: int = 12
     rendering: str = "residual"
@@ -157,15 +158,16 @@ class GenerateRequest:
     (noise) to 1 (brain) in which guidance acts. zero_star: CFG-Zero* guidance. guide_numbers: amplify the age too, as
     the paper does; without it guidance amplifies classes alone, and the age is the one that was asked for. noise_scale:
     size of the white noise that is carried to a brain, 1 the paper's; None is the checkpoint's own noise (ADR 23, 25).
+    guidance_scale: 1 is off, 1.5 the paper's; None is the checkpoint's own for the disease asked for (ADR 26).
     exact_guidance: evaluate what guidance adds at every evaluation, as the paper does, not at every second (ADR 24).
     """
 
     conditions: Conditions = field(default_factory=Conditions)
     count: int = 1
     seed: int = 0
-    guidance_scale: float = 1.5
-    num_steps: int = 15
-    sampler: str = "fireflow"
+    guidance_scale: float | None = None
+    num_steps: int = 11
+    sampler: str = "extrapolated"
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     zero_star: bool = False
     guide_numbers: bool = False

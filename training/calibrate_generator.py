@@ -22,17 +22,13 @@ from typing import NamedTuple
 import numpy as np
 
 from braing3n_core.checkpoint import Checkpoint
-from braing3n_core.drawing import carry
-from braing3n_core.generation.sampling import micro_batches
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
-from braing3n_core.schema import GenerateRequest
 
-from .conditions import conditions_of
+from .drawn import drawn_like, one_a_subject
 from .evaluate.features import EncoderFeatures, Features, SliceFeatures, rescaled
 from .evaluate.metrics.crossval import random_halves
 from .evaluate.metrics.distances import frechet_distance, kernel_distance, standardised
-from .evaluate.study import DRAWN_TOGETHER, spread
 from .latents import LatentSet
 from .loop import TrainingError
 from .stage import command, save_again
@@ -72,19 +68,10 @@ class Comparison:
 
     def at(self, scale: float) -> list[Likeness]:
         """Of brains drawn from noise of this size, by extractor."""
-        drawn = _features(self.inference, self.extractors, self._drawn(scale))
+        brains = drawn_like(self.inference, self.data.records, noise_scale=scale)
+        drawn = _features(self.inference, self.extractors, brains)
         subjects = np.array([r["subject"] for r in self.data.records])
         return [likeness(ours, theirs, subjects) for ours, theirs in zip(drawn, self.recons, strict=True)]
-
-    def _drawn(self, scale: float) -> np.ndarray:
-        """Latents (n,N,C), one brain under the conditions of each scan; the noises of every size are the same."""
-        run, records, made = self.inference, self.data.records, []
-        for rows in micro_batches(len(records), DRAWN_TOGETHER):
-            given = conditions_of(records[rows], run.parts.dit.spec).to(run.device)
-            contrasts = [str(r["modality"]) for r in records[rows]]
-            start = run.source(contrasts, 0, rows.start, scale, coloured=True)
-            made.append(carry(run, given, start, GenerateRequest()).cpu().numpy())
-        return np.concatenate(made)
 
 
 def likeness(drawn: np.ndarray, recons: np.ndarray, subjects: np.ndarray) -> Likeness:
@@ -110,15 +97,6 @@ def apart(drawn: np.ndarray, recons: np.ndarray, subjects: np.ndarray) -> float:
 def variety(drawn: np.ndarray, recons: np.ndarray) -> float:
     """Spread of drawn brains (n,F) over that of the reconstructions (n,F): 1 is as various."""
     return float(np.sqrt(drawn.var(0).mean() / recons.var(0).mean()))
-
-
-def one_a_subject(data: LatentSet, modality: str, limit: int) -> LatentSet:
-    """The first scan of the contrast of each subject, at most ``limit``, spread over the subjects."""
-    first: dict[str, int] = {}
-    for row in data.where(modality=modality):
-        first.setdefault(str(data.records[row]["subject"]), row)
-    rows = list(first.values())
-    return data.rows([rows[i] for i in spread(len(rows), limit)])
 
 
 def best(compared: Compared) -> float:
@@ -170,7 +148,7 @@ def main() -> None:
     extractors = (EncoderFeatures(inference), SliceFeatures())
     names = [extractor.name for extractor in extractors]
     for modality in inference.parts.dit.spec.categories.get("modality", ()):
-        scans = one_a_subject(data, modality, options.samples)
+        scans = one_a_subject(data, options.samples, modality=modality)
         if len(scans.records) < FEWEST:
             print(f"{modality}: {len(scans.records)} subjects are too few, it stays at 1", file=sys.stderr)
             continue

@@ -25,8 +25,10 @@ from braing3n_core.generation.sampling import integrate, log_odds_grid, micro_ba
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
 from braing3n_core.models.noise import BANDS, NoiseColour, bands, to_frequencies
+from braing3n_core.schema import MODALITIES
 
 from .conditions import conditions_of
+from .evaluate.study import spread
 from .latents import LatentSet
 from .loop import TrainingError
 from .stage import command, save_again
@@ -80,7 +82,7 @@ def with_colour(old: Checkpoint, fitted: dict[str, Tensor], out: Path) -> Checkp
     colour = NoiseColour(old.config["categories"]["modality"], old.config["channels"])
     for contrast, roots in fitted.items():
         colour.roots[colour.contrasts.index(contrast)] = roots
-    tensors = {**old.tensors("pt", dtype=None), "noise.roots": colour.roots}
+    tensors = {**old.tensors("pt", dtype=None), "noise.roots": colour.roots.half()}
     return save_again(dataclasses.replace(old, config={**old.config, "noise_colour": True}), out, tensors)
 
 
@@ -90,14 +92,20 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="small", help="folder of the set, or small (default)")
     parser.add_argument("--latents", required=True, type=Path, nargs="+")
     parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--contrasts", nargs="+", default=list(MODALITIES), choices=MODALITIES, metavar="NAME",
+                        help="only the noise of these gets a colour")
+    parser.add_argument("--samples", type=int, default=200, help="scans of a contrast, at most (default: 200)")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     inference = Inference(Parts(options.checkpoint, options.device))
     generator = inference.parts.checkpoint("dit")
     data = LatentSet.open(options.latents, generator.parents["tokenizer"]).for_training()
     varying, fitted = varying_tokens(data.latents), {}
-    for contrast in inference.parts.dit.spec.categories.get("modality", ()):
+    for contrast in generator.config["categories"].get("modality", ()):
+        if contrast not in options.contrasts:
+            continue
         rows = data.where(modality=contrast)
+        rows = [rows[i] for i in spread(len(rows), options.samples)]
         if len(rows) < FEWEST:
             print(f"{contrast}: {len(rows)} scans are too few, its noise stays white", file=sys.stderr)
             continue

@@ -44,6 +44,7 @@ BOXES = {
 }  # fmt: skip
 SAMPLER_NAMES = {
     "euler": "Euler", "midpoint": "Midpoint", "heun": "Heun", "ab2": "Adams-Bashforth 2", "fireflow": "FireFlow",
+    "extrapolated": "Extrapolated midpoint",
 }  # fmt: skip
 WITHOUT_INVERSION = ("flowedit", "sdedit")
 """Methods that take a sampler; the others are one."""

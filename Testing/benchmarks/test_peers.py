@@ -24,12 +24,12 @@ def test_a_total_is_steps_times_a_step_and_a_decode_and_needs_both() -> None:
     assert totals(rows) == [("UK Biobank LDM, 50 steps of DDIM", 130.0)]
 
 
-def test_a_brain_by_default_is_16_evaluations_of_which_8_are_guided() -> None:
+def test_a_brain_by_default_is_12_evaluations_of_which_6_are_guided() -> None:
     name, paid = default_total()
-    assert name == "BrainG3N, its default: 16 evaluations, guided"
-    assert paid == {"ours: step": 8, "ours: guided step": 8, "ours: decode": 1}
+    assert name == "BrainG3N, its default: 12 evaluations, guided"
+    assert paid == {"ours: step": 6, "ours: guided step": 6, "ours: decode": 1}
     rows = [Row(row, seconds=seconds) for row, seconds in zip(paid, (1.0, 10.0, 100.0), strict=True)]
-    assert (name, 188.0) in totals(rows)
+    assert (name, 166.0) in totals(rows)
 
 
 def test_the_rounds_of_a_row_are_one_median_and_a_failure_is_not_hidden() -> None:

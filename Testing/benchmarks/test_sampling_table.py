@@ -30,7 +30,12 @@ def test_the_cheapest_is_where_all_that_cost_more_are_good_too() -> None:
     assert cheapest(rows, 0.01) == {"ab2": 16} and cheapest(rows[:2], 0.01) == {}
 
 
+def test_an_answer_that_is_more_exact_than_euler_200_counts_however_far_from_it() -> None:
+    rows = [Row("ab2", 8, 0.03, 0.03), Row("ab2", 16, 0.008, 0.012), Row("ab2", 32, 0.011, 0.002)]
+    assert cheapest(rows, 0.01, 0.01) == {"ab2": 16} and cheapest(rows, 0.01) == {}
+
+
 def test_an_integrator_that_cannot_have_a_cost_is_left_out_of_it() -> None:
     rows = measure(_gaussian, _gaussian, torch.zeros(1, 2, 1, dtype=torch.float64), costs=(5,), grid=time_grid)
-    assert {r.method for r in rows if r.evaluations == 5} == {"euler", "ab2", "fireflow"}
+    assert {r.method for r in rows if r.evaluations == 5} == {"euler", "ab2", "fireflow", "extrapolated"}
     assert pytest.approx(0) == rows[0].error

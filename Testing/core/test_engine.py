@@ -228,6 +228,7 @@ def test_brains_drawn_from_less_noise_are_less_various_and_say_how_much_it_was(e
         request = GenerateRequest(AD, count=2, num_steps=2, noise_scale=scale)
         result = engine.run(request, tmp_path / f"{scale}")
         assert result.provenance["noise_scale"] == (1.0 if scale is None else scale)
+        assert result.provenance["guidance_scale"] == 1.5
         first, second = [Volume.load(o.path).array for o in result.outputs if o.role == "generated"]
         return float(np.abs(first - second).mean())
 

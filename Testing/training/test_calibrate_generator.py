@@ -11,7 +11,7 @@ import torch
 from braing3n_core.checkpoint import load_checkpoint
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
-from training.calibrate_generator import Likeness, apart, best, likeness, main, one_a_subject, variety
+from training.calibrate_generator import Likeness, apart, best, likeness, main, variety
 from training.latents import LatentSet
 from training.loop import TrainingError
 
@@ -57,14 +57,6 @@ def test_brains_of_the_same_kind_cannot_be_told_apart_and_others_or_less_various
 def test_the_noise_scale_at_which_brains_are_least_apart_is_the_best() -> None:
     pairs = {0.7: (1.0, 1.9), 0.8: (1.2, 1.3), 1.0: (0.9, 2.0)}
     assert best({scale: [Likeness(apart, 1, 1) for apart in pair] for scale, pair in pairs.items()}) == 0.8
-
-
-def test_each_subject_gives_its_first_scan_of_the_contrast_and_the_limit_is_spread_over_them() -> None:
-    data = scans("t", 9)
-    twice = LatentSet(data.latents.repeat(2, 1, 1), [*data.records, *({**r, "visit": 1} for r in data.records)], "t")
-    chosen = one_a_subject(twice, "T1", 5)
-    assert [r["subject"] for r in chosen.records] == ["s0", "s2", "s4", "s6", "s8"]
-    assert {r["visit"] for r in chosen.records} == {0} and not one_a_subject(twice, "T2", 5).records
 
 
 def test_the_calibrated_generator_draws_from_the_best_noise_scale_and_keeps_its_weights(

@@ -31,8 +31,8 @@ def integrate(
     """Carry ``x`` (B,N,C) along ``velocity`` from ``times[0]`` to ``times[-1]``; returns (B,N,C).
 
     times: at least two knots, increasing or decreasing. method: one of :data:`METHODS`. The paper uses ``euler``;
-    ``ab2`` and ``fireflow`` have second order at one evaluation per step. Raises RequestError for a bad
-    method or grid and Cancelled between steps.
+    ``ab2``, ``fireflow`` and ``extrapolated`` have second order at one evaluation per step. Raises RequestError for a
+    bad method or grid and Cancelled between steps.
     """
     knots = _checked_knots(times)
     step = _STEPPERS[_checked_method(method)](velocity)
@@ -58,7 +58,7 @@ def log_odds_grid(num_steps: int) -> Tensor:
     where everything is decided, and at the brain too, where details settle. The grid of brains drawn from noise.
     """
     # Unspecified in the paper: the spacing of the steps. Measured in ADR 18.
-    at_noise, at_brain = 0.05, 0.5
+    at_noise, at_brain = 0.1, 0.3
     steps = _checked_steps(num_steps)
     ends = [math.log(at_noise / (1 + at_brain)), math.log((1 + at_noise) / at_brain)]
     odds = torch.linspace(ends[0], ends[1], steps + 1, dtype=torch.float64).exp()
@@ -69,7 +69,7 @@ def log_odds_grid(num_steps: int) -> Tensor:
 
 def evaluations(method: str, num_steps: int) -> int:
     """How many evaluations of the velocity ``num_steps`` steps of ``method`` cost."""
-    if _checked_method(method) == "fireflow":
+    if _checked_method(method) in ("fireflow", "extrapolated"):
         return num_steps + 1
     return num_steps * (2 if method in ("midpoint", "heun") else 1)
 
@@ -165,8 +165,36 @@ def _fireflow(velocity: Velocity) -> _Step:
     return step
 
 
+def _extrapolated(velocity: Velocity) -> _Step:
+    """The midpoint rule, its half step taken with the slope that a parabola through the last three predicts for it.
+
+    FireFlow takes the last slope as it is. This one is off by O(h^3) from the third step on, so that what is left of
+    the error is the midpoint rule's own; it costs the same.
+    """
+    known: list[tuple[float, Tensor]] = []
+
+    def step(x: Tensor, t: float, t_next: float) -> Tensor:
+        h = t_next - t
+        if not known:
+            known.append((t, velocity(x, _batch_time(x, t))))
+        middle = x + 0.5 * h * _through(known, t + 0.25 * h)
+        known[:] = [*known[-2:], (t + 0.5 * h, velocity(middle, _batch_time(x, t + 0.5 * h)))]
+        return x + h * known[-1][1]
+
+    return step
+
+
+def _through(known: Sequence[tuple[float, Tensor]], t: float) -> Tensor:
+    """At ``t``, the polynomial of least degree through the values at their times (Lagrange)."""
+    terms = [
+        value * math.prod((t - other) / (time - other) for other, _ in known if other != time) for time, value in known
+    ]
+    return torch.stack(terms).sum(0)
+
+
 _STEPPERS: dict[str, Callable[[Velocity], _Step]] = {
     "euler": _euler, "midpoint": _midpoint, "heun": _heun, "ab2": _ab2, "fireflow": _fireflow,
+    "extrapolated": _extrapolated,
 }
 METHODS: tuple[str, ...] = tuple(_STEPPERS)
 

@@ -102,6 +102,12 @@ class ConditionBatch:
     def rows(self, selection: Tensor | slice) -> ConditionBatch:
         return replace(self, index=self.index[selection], value=self.value[selection], state=self.state[selection])
 
+    def words(self, name: str) -> list[str | None]:
+        """The word of a category in each row; None where it is unknown or null."""
+        vocabulary = self.spec.categories[name]
+        column = self.index[:, list(self.spec.categories).index(name)].tolist()
+        return [vocabulary[i] if i < len(vocabulary) else None for i in column]
+
     def null(self, names: Sequence[str] | None = None) -> ConditionBatch:
         """The guidance row: the named conditions (default: all but the never dropped) set to null."""
         chosen = set(self.spec.names) - set(self.spec.never_dropped) if names is None else set(names)

@@ -33,8 +33,8 @@ class DiTConfig:
     the mean leaves varies as a whole. limits: of scalars, in their own units,
     where training ended: a forecast beyond the longest horizon goes on at the rate of that horizon. waves: of the
     embedding of time and scalars, ``falling`` or ``even`` (ADR 22). noise_scales: by contrast, the size of
-    the noise to draw brains from, where it is not 1 (ADR 23). noise_colour: whether
-    that noise has a colour (ADR 25).
+    the noise to draw brains from, where it is not 1 (ADR 23). noise_colour: whether that noise has a colour (ADR 25).
+    disease_guidance: by disease, the guidance to draw brains with, where it is not the paper's (ADR 26).
     """
 
     width: int = 1152
@@ -63,6 +63,7 @@ class DiTConfig:
     waves: str = "falling"
     noise_scales: dict[str, float] = field(default_factory=dict)
     noise_colour: bool = False
+    disease_guidance: dict[str, float] = field(default_factory=dict)
 
     def spec(self) -> ConditionSpec:
         """The conditions as the tensor code wants them."""

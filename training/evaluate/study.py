@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from braing3n_core.drawing import carry
 from braing3n_core.generation.sampling import micro_batches
 from braing3n_core.inference import Inference
 from braing3n_core.probes import LinearProbe
-from braing3n_core.schema import GenerateRequest
+from braing3n_core.schema import GUIDANCE_SCALE, CounterfactualRequest, GenerateRequest
 
 from ..store import Record, Store
 from .features import Features
@@ -41,14 +41,15 @@ CONDITIONS = ("disease", "sex", "age_years", "modality", "site", "idh1")
 @dataclass(frozen=True)
 class Settings:
     """How much to compute. scans: of the store, at most (0: all); samples: an arm; contrasts: of the fidelity table;
-    pairs: of visits; seed: of noise. Brains are drawn as users draw them: by the sampler of ``braing3n generate``.
+    pairs: of visits; seed: of noise. Brains are drawn as users draw them: by the sampler of ``braing3n generate``, with
+    its guidance.
     """
 
     scans: int = 0
     samples: int = 64
     steps: int = GenerateRequest.num_steps
     sampler: str = GenerateRequest.sampler
-    guidance_scale: float = GenerateRequest.guidance_scale
+    guidance_scale: float | None = GenerateRequest.guidance_scale
     guide_numbers: bool = False
     exact_guidance: bool = False
     sweep: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
@@ -62,11 +63,12 @@ class Settings:
     bridge_steps: int = 100
     edits: int = 24
     edit_steps: int = 12
+    edit_guidance: float = CounterfactualRequest.guidance_scale
     cnn_epochs: int = 30
     bootstrap: int = 1000
     seed: int = 0
 
-    def drawing(self, scale: float) -> list[object]:
+    def drawing(self, scale: float | None) -> list[object]:
         """What a drawn brain depends on but for checkpoint and conditions: a part of every key that keeps one."""
         return [self.steps, self.sampler, scale, self.guide_numbers, self.exact_guidance, self.seed]
 
@@ -130,7 +132,8 @@ class Study:
         colour = " in the colour of scans" if config.noise_colour else ""
         s = self.settings
         asked = "" if s.exact_guidance else " asked at every second evaluation"
-        return f"guidance {s.guidance_scale:g}{asked}, {s.steps} steps of {s.sampler}, noise of size {noise}{colour}"
+        guidance = guidance_in_words(config.disease_guidance, s.guidance_scale)
+        return f"guidance {guidance}{asked}, {s.steps} steps of {s.sampler}, noise of size {noise}{colour}"
 
     @cached_property
     def ids(self) -> dict[str, str]:
@@ -267,6 +270,13 @@ class Study:
         """Where what belongs to this key is kept."""
         name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
         return self.out / "cache" / f"{kind}-{name}.npz"
+
+
+def guidance_in_words(by_disease: Mapping[str, float], asked: float | None = None) -> str:
+    """``1.5``, or ``1 of HC, 2 of AD, else 1.5``."""
+    own = [f"{scale:g} of {disease}" for disease, scale in by_disease.items()] if asked is None else []
+    common = GUIDANCE_SCALE if asked is None else asked
+    return f"{', '.join(own)}, else {common:g}" if own else f"{common:g}"
 
 
 def follow(record: Record, path: str) -> Any:

@@ -11,8 +11,8 @@ config=training/configs/small.toml
 
 # Four contrasts of many anatomies and of ICBM152 for the encoder and the tokenizer; many T1 of the ICBM152 anatomy for
 # the encoder and the probes; T1 of two visits for the forecaster; the other contrasts of ICBM152 for the generator, and
-# in them as many further gliomas with the IDH1 mutation as without. Nothing is learnt from the last three: on valid and
-# valid_gliomas the generator is calibrated, on held_out it is judged.
+# in them as many further gliomas with the IDH1 mutation as without. Nothing is learnt from the last four: on those that
+# are called valid the generator is calibrated, on held_out it is judged.
 # shellcheck disable=SC2086
 $python -m training.build_store --subjects 320 --visits 2 --seed 1 --out "$work/store" $templates
 $python -m training.build_store --subjects 200 --visits 1 --seed 5 --out "$work/contrasts"
@@ -24,6 +24,8 @@ $python -m training.build_store --subjects 16000 --visits 1 --seed 37 --disease 
 $python -m training.build_store --subjects 64 --visits 1 --seed 43 --out "$work/valid"
 $python -m training.build_store --subjects 4000 --visits 1 --seed 47 --disease glioma --each-idh1 24 \
     --modalities FLAIR --out "$work/valid_gliomas"
+$python -m training.build_store --subjects 300 --visits 1 --seed 53 --disease HC MCI AD PD --t1-only \
+    --out "$work/valid_diseases"
 $python -m training.build_store --subjects 100 --visits 2 --seed 2 --out "$work/held_out"
 
 $python -m training.pretrain_mae "$config" --store "$work/store" "$work/many" --out "$work/mae"
@@ -39,6 +41,7 @@ cache=($python -m training.cache_latents --encoder "$encoder" --tokenizer "$toke
 "${cache[@]}" --store "$work/pairs" "$work/many" --out "$work/latents"
 "${cache[@]}" --store "$work/three" "$work/gliomas" --out "$work/contrasts_latents"
 "${cache[@]}" --store "$work/valid" "$work/valid_gliomas" --out "$work/valid_latents"
+"${cache[@]}" --store "$work/valid_diseases" --out "$work/valid_diseases_latents"
 
 sets=(--tokenizer "$tokenizer" --latents "$work/decoder" "$work/latents")
 $python -m training.fit_probes "${sets[@]}" --out "$work/probes"
@@ -49,7 +52,10 @@ $python -m training.round_checkpoint --checkpoint "$work/exact/dit" --out "$work
 $python -m training.train_forecaster "$config" "${sets[@]}" --out "$work/forecaster"
 
 TOKENIZER=decoder/tokenizer bash training/runs/collect.sh "$work" "$work/small"
+# How much noise to draw brains from, and the guidance at which they show the disease that was asked for.
 $python -m training.calibrate_generator --checkpoint "$work/small" --latents "$work/valid_latents" --samples 32 \
+    --out "$work/small"
+$python -m training.calibrate_guidance --checkpoint "$work/small" --latents "$work/valid_diseases_latents" \
     --out "$work/small"
 $python -m training.evaluate all --store "$work/held_out" --checkpoint "$work/small" \
     --train-latents "$work/decoder" "$work/latents" "$work/contrasts_latents" -o "$work/report"

@@ -24,7 +24,7 @@ from braing3n_core.generation.sampling import (
 from braing3n_core.progress import Cancel
 from braing3n_core.schema import SAMPLERS
 
-ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "ab2": 2, "fireflow": 2}
+ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "ab2": 2, "fireflow": 2, "extrapolated": 2}
 
 
 def _gaussian_velocity(mean: float, std: float) -> Velocity:
@@ -56,6 +56,17 @@ def test_the_error_shrinks_with_the_order_of_the_method_on_even_and_uneven_grids
     truth = 1.5 * math.exp(4 / 3)
     errors = [abs(integrate(velocity, x, time_grid(n, shift), method).item() - truth) for n in (160, 320)]
     assert ORDERS[method] - 0.2 < math.log2(errors[0] / errors[1]) < ORDERS[method] + 0.5
+
+
+def test_an_extrapolated_half_step_is_nearer_to_the_midpoint_rule_than_fireflows_and_costs_as_much() -> None:
+    x = torch.linspace(-3, 3, 7, dtype=torch.float64).reshape(-1, 1, 1)
+    velocity, times = _gaussian_velocity(2.0, 0.5), log_odds_grid(20)
+    whole = integrate(velocity, x, times, "midpoint")
+    fireflow, extrapolated = (
+        float((integrate(velocity, x, times, method) - whole).norm()) for method in ("fireflow", "extrapolated")
+    )
+    assert 0 < extrapolated < 0.7 * fireflow
+    assert evaluations("extrapolated", 20) == evaluations("fireflow", 20) == 21
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -109,7 +120,7 @@ def test_half_precision_latents_get_exact_times() -> None:
 
 def test_the_log_odds_grid_is_even_in_its_own_clock_and_finer_at_both_ends_than_in_the_middle() -> None:
     grid = log_odds_grid(40)
-    clock = ((grid + 0.05) / (1.5 - grid)).log()
+    clock = ((grid + 0.1) / (1.3 - grid)).log()
     steps, ticks = grid.diff(), clock.diff()
     torch.testing.assert_close(ticks, ticks.mean().expand(40), rtol=1e-9, atol=0)
     assert grid[0] == 0 and grid[-1] == 1 and (steps > 0).all()

@@ -76,7 +76,7 @@ def compute(study: Study) -> Table:
 def _notes(study: Study) -> tuple[str, ...]:
     return (
         f"FlowEdit of held-out T1 scans, {study.settings.edit_steps} steps, guidance "
-        f"{study.settings.guidance_scale:g} on the changed class alone. The paper edits only its own "
+        f"{study.settings.edit_guidance:g} on the changed class alone. The paper edits only its own "
         "samples, by the same noise.",
         "An age is changed where both ages lie within what the generator saw in training; beyond, it stays at the end.",
         "Null edit: largest difference of its latents from the scan's; 0 is exact. Left after A->B->A: "
@@ -125,7 +125,7 @@ def edit(study: Study, latents: np.ndarray, source: Record, target: Record) -> n
     start = run.latents_tensor(np.asarray(latents, np.float32))[None]
     spec = run.parts.dit.spec
     rows = [{k: r.get(k) for k in spec.names} for r in (source, target)]
-    steps = guided_edit(run, rows[0], rows[1], study.settings.guidance_scale)
+    steps = guided_edit(run, rows[0], rows[1], study.settings.edit_guidance)
     options = EditOptions(1.0, study.settings.edit_steps, seed=study.settings.seed)
     with torch.inference_mode():
         return counterfactual(run.velocity("dit"), start, steps, options)[0].cpu().numpy()
@@ -134,7 +134,7 @@ def edit(study: Study, latents: np.ndarray, source: Record, target: Record) -> n
 def _edited(study: Study, asked: Asked, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Latents (n,N,C): null, there (A->B) and back (A->B->A), kept between runs."""
     key = [study.ids["dit"], study.fingerprint["records"], asked.name, rows.tolist(), study.settings.edit_steps,
-           study.settings.guidance_scale, study.settings.seed, "classes guided"]
+           study.settings.edit_guidance, study.settings.seed, "classes guided"]
     path = study.cache_path("edits", key)
     if not path.is_file():
         ticker = Ticker(f"editing {asked.name}", len(rows))

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..figures import Series, chart
 from ..metrics.scores import balanced_accuracy, correlation
+from ..readers import Reader
 from ..study import Study
 from ..table import HERE, PATIENTS, Cell, Picture, Table, rows_of
 from .arms import (
@@ -21,14 +22,17 @@ from .arms import (
     shipped_names,
 )
 
-COLUMNS = ("guidance", "HC / AD", "sex", "IDH1, asked of a glioma", "age r", "age read at 30/50/70",
-           "age read, shipped probe", "row of")
+BY_SHIPPED = ", shipped probe"
+COLUMNS = ("guidance", "HC / AD", "HC / PD" + BY_SHIPPED, "sex", "IDH1, asked of a glioma", "age r",
+           "age read at 30/50/70", "age read, shipped probe", "row of")
+NAMED = 5
+"""Up to here columns are contrasts."""
 BEYOND = 4.0
 """What the paper's guidance could not be turned up to: it moves the age with it."""
 PAPER: list[list[Cell]] = [
-    ["1.5", "1.00", ".92", ".52", ".95", "30.9/49.4/72.4", None, PATIENTS],
-    ["2.0", ".98", ".92", ".52", ".94", "35.4/54.8/75.7", None, PATIENTS],
-    ["3.0", "1.00", ".97", ".51", ".82", "47.9/58.3/78.5", None, PATIENTS],
+    ["1.5", "1.00", None, ".92", ".52", ".95", "30.9/49.4/72.4", None, PATIENTS],
+    ["2.0", ".98", None, ".92", ".52", ".94", "35.4/54.8/75.7", None, PATIENTS],
+    ["3.0", "1.00", None, ".97", ".51", ".82", "47.9/58.3/78.5", None, PATIENTS],
 ]
 
 
@@ -37,23 +41,9 @@ def compute(study: Study) -> Table:
     cells: list[list[Cell]] = []
     values: dict[str, float] = {}
     reader = study.reader("age_years", study.where(modality="T1"))
-    for scale in scales_of(study):
-        row: list[Cell] = [f"{scale:g}"]
-        for name in COLUMNS[1:4]:
-            found = _agreement(study, name, scale)
-            row.append(found)
-            if isinstance(found, float):
-                values[f"{name}/{scale:g}"] = found
-        samples = np.concatenate([study.generate(age_bases(study, a), scale) for a in AGES_YEARS])
-        asked = np.repeat(AGES_YEARS, study.settings.samples)
-        read = reader.values(samples) if reader else np.full(len(samples), np.nan)
-        values[f"age/{scale:g}"] = correlation(asked, read)
-        held = in_words(mean_ages(asked, read)) if reader else None
-        shipped = shipped_ages(study, samples)
-        means = None if shipped is None else mean_ages(asked, shipped)
-        if means is not None:
-            values[f"age error/{scale:g}"] = float(np.abs(means - AGES_YEARS).mean())
-        cells.append([*row, values[f"age/{scale:g}"], held, None if means is None else in_words(means), HERE])
+    by_disease = study.inference.parts.dit.config.disease_guidance
+    for scale in (*scales_of(study), *([None] if by_disease else [])):
+        cells.append(_row(study, scale, reader, values))
     notes = (("Guidance amplifies the age too, as in the paper." if study.settings.guide_numbers else
               "Guidance amplifies classes and leaves the age as it was asked for; in the paper it amplifies all."),
              "Balanced accuracy by the held-out probe (the shipped one where too few real subjects carry the label), "
@@ -63,13 +53,34 @@ def compute(study: Study) -> Table:
                  _picture(study, values), values)
 
 
+def _row(study: Study, scale: float | None, reader: Reader | None, values: dict[str, float]) -> list[Cell]:
+    """At one scale; None is the checkpoint's own, by disease."""
+    name = "by disease" if scale is None else f"{scale:g}"
+    row: list[Cell] = [name]
+    for contrast in COLUMNS[1:NAMED]:
+        found = _agreement(study, contrast, scale)
+        row.append(found)
+        if isinstance(found, float):
+            values[f"{contrast}/{name}"] = found
+    samples = np.concatenate([study.generate(age_bases(study, a), scale) for a in AGES_YEARS])
+    asked = np.repeat(AGES_YEARS, study.settings.samples)
+    read = reader.values(samples) if reader else np.full(len(samples), np.nan)
+    values[f"age/{name}"] = correlation(asked, read)
+    held = in_words(mean_ages(asked, read)) if reader else None
+    shipped = shipped_ages(study, samples)
+    means = None if shipped is None else mean_ages(asked, shipped)
+    if means is not None:
+        values[f"age error/{name}"] = float(np.abs(means - AGES_YEARS).mean())
+    return [*row, values[f"age/{name}"], held, None if means is None else in_words(means), HERE]
+
+
 def scales_of(study: Study) -> tuple[float, ...]:
     """Of the paper's sweep, and beyond."""
     return (*study.settings.sweep, BEYOND)
 
 
-def _agreement(study: Study, name: str, scale: float) -> float | str:
-    contrast = next(c for c in CONTRASTS if c.name == name)
+def _agreement(study: Study, name: str, scale: float | None) -> float | str:
+    contrast = next(c for c in CONTRASTS if c.name == name.removesuffix(BY_SHIPPED))
     refused = known(study, contrast)
     if refused:
         return refused
@@ -79,7 +90,8 @@ def _agreement(study: Study, name: str, scale: float) -> float | str:
     samples = draw(study, contrast, scale)
     asked = np.repeat(contrast.words, study.settings.samples)
     everything = np.concatenate([samples[w] for w in contrast.words])
-    named = reader.named(everything) if reader else shipped_names(study, contrast, everything)
+    held = reader if not name.endswith(BY_SHIPPED) else None
+    named = held.named(everything) if held else shipped_names(study, contrast, everything)
     return "-" if named is None else balanced_accuracy(asked, named)
 
 
@@ -87,7 +99,7 @@ def _picture(study: Study, values: dict[str, float]) -> tuple[Picture, ...]:
     scales = list(scales_of(study))
     series = [
         Series(label, scales, [values[f"{name}/{s:g}"] for s in scales], line=True)
-        for name, label in (*((n, n) for n in COLUMNS[1:4]), ("age", "age r"))
+        for name, label in (*((n, n) for n in COLUMNS[1:NAMED]), ("age", "age r"))
         if all(np.isfinite(values.get(f"{name}/{s:g}", np.nan)) for s in scales)
     ]
     if not series:
