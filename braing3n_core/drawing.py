@@ -65,11 +65,12 @@ def carry(
 ) -> Tensor:
     """Carry noises (B,N,C) to latents of brains under the conditions ``given``, by the request's sampler and guidance.
 
-    start: see :meth:`Inference.source`. Of the request's own conditions, count and seed nothing is read here. Rows with
-    a guidance of their own go together.
+    given: a row for each noise, or one for all. start: see :meth:`Inference.source`. Of the request's own conditions,
+    count and seed nothing is read here. Rows of the same guidance are carried together.
     """
     import torch
 
+    given = given if len(given) == len(start) else given.expand(len(start))
     made, by_scale = torch.empty_like(start), _rows_by_guidance(inference, given, request)
     with torch.inference_mode():
         for number, (scale, rows) in enumerate(by_scale.items()):

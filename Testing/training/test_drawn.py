@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from braing3n_core.checkpoint import load_checkpoint
+from braing3n_core.drawing import carry
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
-from braing3n_core.schema import GUIDANCE_SCALE
+from braing3n_core.schema import GUIDANCE_SCALE, GenerateRequest
+from training.conditions import conditions_of
 from training.drawn import drawn_like, one_a_subject
 from training.latents import LatentSet
 from training.stage import save_again
@@ -49,6 +51,14 @@ def test_each_brain_is_drawn_with_the_guidance_of_its_disease_whatever_is_drawn_
         own, other = asked if record["disease"] == "AD" else reversed(asked)
         np.testing.assert_allclose(brain, own, rtol=1e-4, atol=1e-4)
         assert np.abs(brain - other).max() > 0.01
+
+
+def test_one_row_of_conditions_serves_all_noises(inference: Inference) -> None:
+    record = {**RECORDS[0], "modality": "T1"}
+    start = inference.source(["T1"] * 3, seed=4)
+    one = carry(inference, conditions_of([record], inference.parts.dit.spec), start, GenerateRequest())
+    all_three = carry(inference, conditions_of([record] * 3, inference.parts.dit.spec), start, GenerateRequest())
+    torch.testing.assert_close(one, all_three)
 
 
 def test_brains_are_drawn_from_the_noise_of_their_place_in_the_row(inference: Inference) -> None:

@@ -168,8 +168,8 @@ def _fireflow(velocity: Velocity) -> _Step:
 def _extrapolated(velocity: Velocity) -> _Step:
     """The midpoint rule, its half step taken with the slope that a parabola through the last three predicts for it.
 
-    FireFlow takes the last slope as it is. This one is off by O(h^3) from the third step on, so that what is left of
-    the error is the midpoint rule's own; it costs the same.
+    FireFlow takes the last slope as it is, off by O(h); this one is off by O(h^3) from the third step on. What is left
+    is the error of the midpoint rule and of the first two steps. It costs the same.
     """
     known: list[tuple[float, Tensor]] = []
 
