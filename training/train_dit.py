@@ -105,11 +105,11 @@ def main() -> None:
 
 
 def start_from(model: DiT, folder: Path, tokenizer: str) -> None:
-    """Give the model the weights and the Gaussian of a checkpoint. The size and colour of the noise that its brains
-    were drawn from stay behind: they belong to those weights. Raises TrainingError where it is of another kind.
+    """Give the model the weights and the Gaussian of a checkpoint. What its brains were drawn from and with (noise,
+    guidance) stays behind: it was found for those weights. Raises TrainingError where it is of another kind.
     """
     old = load_checkpoint(folder, "dit")
-    theirs = replace(old.fill(DiTConfig), noise_scales={}, noise_colour=False)
+    theirs = replace(old.fill(DiTConfig), noise_scales={}, noise_colour=False, disease_guidance={})
     same = json.dumps(asdict(theirs)) == json.dumps(asdict(model.config))  # to JSON, lists and tuples are the same
     if not same or old.parents["tokenizer"] != tokenizer:
         raise TrainingError(

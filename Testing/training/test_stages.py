@@ -21,6 +21,7 @@ from braing3n_core.models.mae import Encoder, EncoderConfig
 from braing3n_core.volume import Volume
 from training.latents import cache_tokens
 from training.loop import TrainingError
+from training.stage import save_again
 from training.store import Store, StoreError
 from training.train_autoencoderkl import load as load_baseline
 
@@ -199,7 +200,10 @@ def test_the_autoencoderkl_baseline_trains_by_the_same_loop(balls: Path, tmp_pat
 
 def test_a_generator_learns_on_from_another_and_keeps_its_gaussian(runs: Path, tmp_path: Path) -> None:
     latents = ["--tokenizer", runs / "tokenizer/tokenizer", "--latents", runs / "tokenizer"]
-    started = ["train_dit", CONFIG, *latents, "--start", runs / "dit/dit", "--out", tmp_path]
+    plain = load_checkpoint(runs / "dit/dit", "dit")
+    plain.config.update(noise_scales={"T1": 0.9}, disease_guidance={"HC": 1.0})
+    calibrated = save_again(plain, tmp_path / "calibrated", plain.tensors("pt", dtype=None))
+    started = ["train_dit", CONFIG, *latents, "--start", calibrated.folder, "--out", tmp_path]
     refused = start(*started, "--set", "dit.model.condition_dropout=0.2")
     assert refused.returncode == 1 and "train.start" in refused.stderr and "Traceback" not in refused.stderr
     stage(*started, "--set", "dit.train.learning_rate=1e-3", "--set", "dit.train.ema=0.5")
