@@ -12,7 +12,6 @@ config, and with what was compared in its metrics.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from .evaluate.metrics.crossval import random_halves
 from .evaluate.metrics.distances import frechet_distance, kernel_distance, standardised
 from .latents import LatentSet
 from .loop import TrainingError
-from .stage import command, save_again
+from .stage import command, refinement, save_again
 
 FEWEST = 8
 """Subjects of a contrast that are worth comparing."""
@@ -128,13 +127,8 @@ def _features(inference: Inference, extractors: Sequence[Features], latents: np.
 
 def main() -> None:
     """Compare, print and write ``RUN/dit``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default="small", help="folder of the set, or small (default)")
-    parser.add_argument("--latents", required=True, type=Path, nargs="+")
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--samples", type=int, default=48, help="brains of a contrast and size, at most")
+    parser = refinement(__doc__ or "", 48, "brains of a contrast and size")
     parser.add_argument("--scales", type=float, nargs="+", default=[0.6, 0.7, 0.8, 0.9, 1.0])
-    parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     if not all(0 < scale <= 2 for scale in options.scales):
         raise TrainingError(

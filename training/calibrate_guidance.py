@@ -11,7 +11,6 @@ themselves. Of VALIDATION see ``training.calibrate_generator``.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from pathlib import Path
@@ -27,7 +26,7 @@ from braing3n_core.schema import GUIDANCE_SCALE
 from .drawn import drawn_like, one_a_subject
 from .latents import LatentSet
 from .loop import TrainingError
-from .stage import command, save_again
+from .stage import command, refinement, save_again
 
 FEWEST = 8
 """Subjects with a disease that a share is worth taking of."""
@@ -74,14 +73,9 @@ def calibrated(
 
 def main() -> None:
     """Read, print and write ``RUN/dit``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default="small", help="folder of the set, or small (default)")
-    parser.add_argument("--latents", required=True, type=Path, nargs="+")
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--samples", type=int, default=32, help="brains of a disease and guidance, at most")
+    parser = refinement(__doc__ or "", 32, "brains of a disease and guidance")
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0])
     parser.add_argument("--share", type=float, default=0.95, help="of brains that are to be read as asked")
-    parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     if not all(1 <= scale <= 10 for scale in options.scales) or max(options.scales) < GUIDANCE_SCALE:
         raise TrainingError(

@@ -10,7 +10,6 @@ by ``training.calibrate_generator``.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 import sys
@@ -31,7 +30,7 @@ from .conditions import conditions_of
 from .evaluate.study import spread
 from .latents import LatentSet
 from .loop import TrainingError
-from .stage import command, save_again
+from .stage import command, refinement, save_again
 
 CARRIED_TOGETHER = 4
 FEWEST = 40
@@ -88,14 +87,9 @@ def with_colour(old: Checkpoint, fitted: dict[str, Tensor], out: Path) -> Checkp
 
 def main() -> None:
     """Carry back, fit, print and write ``RUN/dit``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default="small", help="folder of the set, or small (default)")
-    parser.add_argument("--latents", required=True, type=Path, nargs="+")
-    parser.add_argument("--out", required=True, type=Path)
+    parser = refinement(__doc__ or "", 200, "scans of a contrast")
     parser.add_argument("--contrasts", nargs="+", default=list(MODALITIES), choices=MODALITIES, metavar="NAME",
                         help="only the noise of these gets a colour")
-    parser.add_argument("--samples", type=int, default=200, help="scans of a contrast, at most (default: 200)")
-    parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     inference = Inference(Parts(options.checkpoint, options.device))
     generator = inference.parts.checkpoint("dit")

@@ -58,6 +58,19 @@ def add_latents(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
+def refinement(description: str, samples: int, of: str) -> argparse.ArgumentParser:
+    """The arguments of commands that write the generator of a set again, with what they find. samples: the default
+    limit, of ``of``.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", default="small", help="folder of the set, or small (default)")
+    parser.add_argument("--latents", required=True, type=Path, nargs="+")
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--samples", type=int, default=samples, help=f"{of}, at most (default: {samples})")
+    parser.add_argument("--device", default="auto")
+    return parser
+
+
 STAGES = ("mae", "tokenizer", "decoder", "dit", "forecaster", "autoencoderkl")
 """The top tables of a training configuration, and under each of them:"""
 TABLES = ("model", "train", "extra")
