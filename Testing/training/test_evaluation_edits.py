@@ -15,11 +15,9 @@ from braing3n_core.loading import Parts
 from braing3n_core.models.dit import DiTConfig
 from training.calibrate_forecaster import recalibrated, subject_keys
 from training.evaluate.metrics.change import folds_of
-from training.evaluate.readers import Reader
 from training.evaluate.study import QUICK, Study
 from training.evaluate.tables.counterfactual import EDITS, Reads, _reached, _unseen, reaches
 from training.evaluate.tables.longitudinal import compute, forward_pairs
-from training.fit_linear import LinearFit
 from training.store import Store
 
 from ..core.tiny_checkpoint import make_tiny_checkpoint
@@ -49,7 +47,7 @@ def told_apart_by_nothing(subjects: int = 60) -> Study:
 def test_an_edited_scan_is_read_by_probes_that_have_not_seen_its_subject() -> None:
     study = told_apart_by_nothing()
     rows = study.where(disease="HC")
-    known = study.reader("disease", study.where(modality="T1"), ("HC", "AD"))
+    known = study.readers.of("disease", {"modality": "T1"}, ("HC", "AD"))
     assert known is not None and (known.named(study.latents[rows]) == "HC").mean() > 0.95  # it learnt them by heart
     read = _unseen(study, "disease", ("HC", "AD"), rows, study.latents[rows] + 1)
     assert read is not None and sorted(read.classes) == ["AD", "HC"]
@@ -102,14 +100,3 @@ def test_subjects_whom_the_calibration_was_fitted_on_are_left_out_of_the_forecas
     assert len(forward_pairs(calibrated).before) > 2
     assert calibrated.fingerprint_of("longitudinal") != study.fingerprint_of("longitudinal")
     assert any("fitted on 1 subjects of this data" in note for note in compute(calibrated).notes)
-
-
-def test_a_held_out_probe_judges_as_if_every_word_were_as_frequent() -> None:
-    truth = np.array(["AD"] * 8 + ["HC"] * 32)
-    shares = np.where(truth[:, None] == "AD", [[0.4, 0.6]], [[0.1, 0.9]])  # the rare word never passes one half
-    fit = LinearFit(np.array([[1.0, 1.0]]), np.array([0.0]), 1.0, shares, ("AD", "HC"))
-    reader = Reader("disease", ("AD", "HC"), fit, truth, shares)
-    assert reader.quality == 1.0
-    # Log-odds of the second word: 0.6 to 0.4 is below its four to one among the scans, 0.9 to 0.1 above.
-    latents = np.log([[[1.5, 1.0]], [[9.0, 1.0]]])
-    assert reader.named(latents).tolist() == ["AD", "HC"]

@@ -25,7 +25,7 @@ import numpy as np
 from braing3n_core.errors import BrainG3NError, RequestError
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
-from braing3n_core.schema import nearest
+from braing3n_core.schema import GenerateRequest, nearest
 
 from ..latents import LatentSet
 from ..manifest.split import SPLITS
@@ -33,6 +33,7 @@ from ..store import Store
 from .features import TorchScriptFeatures
 from .page import write_report
 from .public_encoders import KINDS, PublicEncoder
+from .readers import require_others
 from .reconstructors import open_reconstructor
 from .scans import RealScans
 from .study import QUICK, Settings, Study
@@ -42,7 +43,8 @@ from .tables.longitudinal import bridge_of
 
 NUMBERS = {
     "scans": "first scans of the store to use", "samples": "generated brains an arm (64)",
-    "steps": "of the sampler (15)", "fidelity": "scans of a contrast in the fidelity table (100)",
+    "steps": f"of the sampler ({GenerateRequest.num_steps})",
+    "fidelity": "scans of a contrast in the fidelity table (100)",
     "pairs": "pairs of visits (100)", "volumes": "reconstructed volumes (60)", "edits": "edited scans a row (24)",
     "cnn_epochs": "of the small CNN (30)", "bridge_steps": "of the bridge (100)", "seed": "of all noise (0)",
 }
@@ -102,13 +104,15 @@ def study_of(options: argparse.Namespace) -> Study:
     given |= {name: getattr(options, name) for name in SWITCHES}
     store, label = _scans(options)
     device = options.device
+    inference = Inference(Parts(options.checkpoint, device))
     return Study(
-        store, options.label or label, Inference(Parts(options.checkpoint, device)), options.out,
+        store, options.label or label, inference, options.out,
         replace(settings, **given), _training(options.train_latents),
         tuple(TorchScriptFeatures(path) for path in options.features),
         None if options.bridge is None else Inference(Parts(options.bridge, device)),
         tuple(PublicEncoder(*_named(text), device=device) for text in options.encoders),
         tuple(open_reconstructor(folder, device) for folder in options.reconstructors),
+        _judges(options, inference, store),
     )
 
 
@@ -144,6 +148,15 @@ def _training(folders: Sequence[Path]) -> tuple[np.ndarray, np.ndarray] | None:
     return data.latents.numpy()[rows].reshape(len(rows), -1), np.array([data.records[i]["subject"] for i in rows])
 
 
+def _judges(options: argparse.Namespace, inference: Inference, store: Store | RealScans) -> LatentSet | None:
+    """What held-out probes are fitted on beside the evaluated scans. Raises BrainG3NError for what does not fit."""
+    if not options.reader_latents:
+        return None
+    others = LatentSet.open(options.reader_latents, inference.parts.checkpoint("tokenizer").id)
+    require_others(others, store.records)
+    return others
+
+
 def _report(study: Study, command: str) -> Path:
     tables = [t for t in (load_table(study.out, name, study.fingerprint_of(name)) for name in TABLES) if t is not None]
     return write_report(study.out, "BrainG3N: evaluation", _facts(study, command), _numbered(tables))
@@ -170,7 +183,8 @@ def _command(options: argparse.Namespace) -> str:
 
     words = ["python -m training.evaluate all", f"--checkpoint {Path(options.checkpoint).name}",
              *named("manifest", [options.manifest] if options.manifest else []), *named("store", options.store),
-             *named("train-latents", options.train_latents), *named("features", options.features),
+             *named("train-latents", options.train_latents), *named("reader-latents", options.reader_latents),
+             *named("features", options.features),
              *named("bridge", [options.bridge] if options.bridge else []),
              *named("reconstructors", options.reconstructors)]
     words += [f"--encoders {' '.join(f'{k}={p.name}' for k, p in map(_named, options.encoders))}"] \
@@ -197,6 +211,9 @@ def parser() -> argparse.ArgumentParser:
     every.add_argument("--label", help="what the scans are, in words, for every table")
     every.add_argument("--train-latents", type=Path, nargs="+", default=[], metavar="SET",
                        help="latent sets that the generator learnt from, for the memorisation audit")
+    every.add_argument("--reader-latents", type=Path, nargs="+", default=[], metavar="SET",
+                       help="latent sets of further people whom nothing was learnt from: held-out probes are fitted on "
+                            "them where they carry the label (default: on the evaluated scans)")
     every.add_argument("--features", type=Path, nargs="+", default=[], metavar="FILE",
                        help="TorchScript networks of 2D images, as further features of the fidelity table")
     every.add_argument("--bridge", type=Path, metavar="RUN",

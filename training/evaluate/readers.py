@@ -1,27 +1,43 @@
-"""Held-out probes: linear read-outs fitted on real scans that the generator never saw, to judge what it makes."""
+"""Held-out probes: linear read-outs fitted on real scans that the generator never saw, to judge what it makes.
+
+Legend: n, m scans, N = 1200 tokens, C latent channels, K classes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from braing3n_core.errors import RequestError
 from braing3n_core.probes import softmax, two_sided
 
+from ..calibrate_forecaster import subject_keys
 from ..fit_linear import FOLDS, LinearFit, fit_logistic, fit_ridge
 from ..fit_probes import fit_by_channel
+from ..latents import LatentSet
+from ..store import Record
+from .metrics.change import folds_of
 from .metrics.scores import balanced_accuracy, correlation, macro_auc
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """A linear probe of ``task`` on flattened latents. truth (n,), out_of_fold (n,) or (n,K): of the real scans."""
+    """A linear probe of ``task`` on flattened latents.
+
+    share (K,): of each class among the scans that it was fitted on. truth (n,), unseen (n,) or (n,K): of real scans
+    that it had not seen, and what it read there. fitted_on: in words.
+    """
 
     task: str
     classes: tuple[str, ...]
     fit: LinearFit
+    share: np.ndarray
     truth: np.ndarray
-    out_of_fold: np.ndarray
+    unseen: np.ndarray
+    fitted_on: str = ""
 
     def values(self, latents: np.ndarray) -> np.ndarray:
         """Numbers (m,) or class probabilities (m,K) of latents (m,N,C)."""
@@ -39,38 +55,115 @@ class Reader:
         A probe of forty healthy and eight ill scans says that everybody is healthy; among as many of each, which is
         what is asked of a generator and what balanced accuracy counts, this is the best answer.
         """
-        share = np.array([(self.truth == name).mean() for name in self.classes])
-        return np.array(self.classes)[(shares / share).argmax(1)]
+        return np.array(self.classes)[(shares / self.share).argmax(1)]
 
     @property
     def quality(self) -> float:
         """On real scans it had not seen: balanced accuracy of classes, r of numbers. No generator is read better."""
         if not self.classes:
-            return correlation(self.truth, self.out_of_fold)
-        return balanced_accuracy(self.truth, self._judged(self.out_of_fold))
+            return correlation(self.truth, self.unseen)
+        return balanced_accuracy(self.truth, self._judged(self.unseen))
 
     @property
     def auc(self) -> float:
         """Macro AUC on real scans it had not seen."""
-        return macro_auc(self.truth, self.out_of_fold, self.classes)
+        return macro_auc(self.truth, self.unseen, self.classes)
+
+    def tried_on(self, latents: np.ndarray, truth: np.ndarray) -> Reader:
+        """The same with its quality on these scans, as far as they carry what it reads."""
+        known = np.array([v in self.classes if self.classes else v is not None for v in truth], bool)
+        truth = truth[known].astype(str if self.classes else float)
+        enough = len(np.unique(truth)) >= max(2, len(self.classes))
+        return replace(self, truth=truth, unseen=self.values(latents[known])) if enough else self
 
 
-def fit_reader(
-    task: str, latents: np.ndarray, values: np.ndarray, subjects: np.ndarray, classes: tuple[str, ...]
-) -> Reader | None:
-    """None when there are not enough subjects, of every class, for five folds. latents: (n,N,C)."""
+@dataclass(frozen=True, eq=False)
+class Readers:
+    """Every held-out probe of a study, each fitted once.
+
+    evaluated: its scans. others: further real scans, of people who are not among the evaluated. Where those carry a
+    label often enough the probe is fitted on them and has seen none of the evaluated; elsewhere on the evaluated.
+    """
+
+    evaluated: LatentSet
+    others: LatentSet | None = None
+    _kept: dict[Any, Reader | None] = field(init=False, default_factory=dict)
+
+    def of(self, task: str, among: Mapping[str, str], classes: Sequence[str] = ()) -> Reader | None:
+        """The probe of ``task`` by scans with the labels ``among``; None where nobody has enough of them."""
+        return self._by_others(task, among, classes) or self._by_evaluated(task, self.evaluated.where(**among), classes)
+
+    def apart(
+        self, task: str, among: Mapping[str, str], rows: np.ndarray, classes: Sequence[str] = ()
+    ) -> list[tuple[np.ndarray, Reader]]:
+        """Places in ``rows`` (of the evaluated) with a probe that has not seen their subjects: a probe knows the scans
+        it was fitted on too well to be moved. Empty when the other subjects are too few.
+        """
+        reader = self._by_others(task, among, classes)
+        if reader is not None:
+            return [(np.arange(len(rows)), reader)]
+        everyone = np.array(self.evaluated.where(**among), int)
+        fold = folds_of(np.array([str(r["subject"]) for r in self.evaluated.records]), FOLDS)
+        parts: list[tuple[np.ndarray, Reader]] = []
+        for k in np.unique(fold[rows]):
+            reader = self._by_evaluated(task, everyone[fold[everyone] != k], classes)
+            if reader is None or (parts and reader.classes != parts[0][1].classes):
+                return []
+            parts.append((np.flatnonzero(fold[rows] == k), reader))
+        return parts
+
+    def _by_others(self, task: str, among: Mapping[str, str], classes: Sequence[str]) -> Reader | None:
+        if self.others is None:
+            return None
+        reader = self._once(self.others, task, self.others.where(**among), classes, "others")
+        rows = self.evaluated.where(**among)
+        truth = np.array([self.evaluated.records[i].get(task) for i in rows], dtype=object)
+        return reader and reader.tried_on(self.evaluated.latents[rows].numpy(), truth)
+
+    def _by_evaluated(self, task: str, rows: Sequence[int] | np.ndarray, classes: Sequence[str]) -> Reader | None:
+        return self._once(self.evaluated, task, rows, classes, "of these")
+
+    def _once(
+        self, scans: LatentSet, task: str, rows: Sequence[int] | np.ndarray, classes: Sequence[str], whose: str
+    ) -> Reader | None:
+        key = (whose, task, tuple(classes), tuple(int(i) for i in rows))
+        if key not in self._kept:
+            reader = fit_reader(task, scans.rows([int(i) for i in rows]), tuple(classes))
+            self._kept[key] = reader and replace(reader, fitted_on=f"{reader.fitted_on} {whose}")
+        return self._kept[key]
+
+
+def fit_reader(task: str, scans: LatentSet, classes: tuple[str, ...] = ()) -> Reader | None:
+    """A probe of a label, or of these words of it, tried out of fold; None when there are not enough subjects, of
+    every class, for five folds.
+    """
+    labels = [record.get(task) for record in scans.records]
+    scans = scans.rows([i for i, v in enumerate(labels) if v is not None and (not classes or v in classes)])
+    subjects = np.array([str(record["subject"]) for record in scans.records])
     if len(np.unique(subjects)) < FOLDS:
         return None
+    values, latents, count = [r[task] for r in scans.records], scans.latents.numpy(), str(len(subjects))
     if isinstance(values[0], str):
-        words = values.astype(str)
+        words = np.array(values)
         names = tuple(np.unique(words).tolist())
         counts = [len(np.unique(subjects[words == name])) for name in names]
         if len(names) < max(2, len(classes)) or min(counts) < FOLDS:
             return None
         fit = fit_by_channel(fit_logistic, latents, words, subjects)
-        return Reader(task, names, fit, words, softmax(two_sided(fit.out_of_fold)))
-    y = values.astype(float)
+        share = np.array([(words == name).mean() for name in names])
+        return Reader(task, names, fit, share, words, softmax(two_sided(fit.out_of_fold)), count)
+    y = np.array(values, float)
     if y.std() == 0:
         return None
     fit = fit_by_channel(fit_ridge, latents, y, subjects)
-    return Reader(task, (), fit, y, fit.out_of_fold)
+    return Reader(task, (), fit, np.ones(0), y, fit.out_of_fold, count)
+
+
+def require_others(others: LatentSet, evaluated: Sequence[Record]) -> None:
+    """Raises RequestError when somebody is both evaluated and among those whom held-out probes are fitted on."""
+    both = set(subject_keys(others.records).values()) & set(subject_keys(evaluated).values())
+    if both:
+        raise RequestError(
+            "evaluate.readers", f"{len(both)} of the people of --reader-latents are evaluated too: a probe knows the "
+            "scans that it was fitted on by heart.", "Give latents of other people, who were not trained on either.",
+        )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from braing3n_core.drawing import carry
 from braing3n_core.generation.sampling import micro_batches
@@ -26,10 +27,11 @@ from braing3n_core.inference import Inference
 from braing3n_core.probes import LinearProbe
 from braing3n_core.schema import GUIDANCE_SCALE, CounterfactualRequest, GenerateRequest
 
+from ..latents import LatentSet
 from ..store import Record, Store
 from .features import Features
 from .public_encoders import PublicEncoder
-from .readers import Reader, fit_reader
+from .readers import Readers
 from .reconstructors import Reconstructor
 from .scans import RealScans
 
@@ -85,7 +87,8 @@ class Study:
     """store: held-out scans; label: what they are, in words; out: the report's folder; training: latents that the
     generator learnt from (n,N*C) with their subjects, for the memorisation audit; extractors: of the fidelity table;
     bridge: a forecaster of the paper's kind, beside the checkpoint's own; encoders: published ones with the user's
-    weights; reconstructors: further rows of the reconstruction table.
+    weights; reconstructors: further rows of the reconstruction table; judges: latents of further real scans that the
+    generator never saw, on which held-out probes are fitted (else on the evaluated ones).
     """
 
     store: Store | RealScans
@@ -98,7 +101,7 @@ class Study:
     bridge: Inference | None = None
     encoders: tuple[PublicEncoder, ...] = ()
     reconstructors: tuple[Reconstructor, ...] = ()
-    _readers: dict[Any, Reader | None] = field(init=False, default_factory=dict)
+    judges: LatentSet | None = None
 
     @property
     def pictures(self) -> Path:
@@ -107,8 +110,8 @@ class Study:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What every finished table must have been computed from to be kept."""
-        held = hashlib.sha256(json.dumps(self.store.records, sort_keys=True).encode()).hexdigest()[:16]
-        return {"checkpoint": self.ids, "records": held, "label": self.label, "settings": asdict(self.settings)}
+        return {"checkpoint": self.ids, "records": digest(self.store.records), "label": self.label,
+                "settings": asdict(self.settings)}
 
     def fingerprint_of(self, table: str) -> dict[str, Any]:
         """The same with what this table alone is computed from besides."""
@@ -116,6 +119,7 @@ class Study:
             "memorisation": None if self.training is None else len(self.training[0]),
             "fidelity": [e.name for e in self.extractors], "encoders": [e.source for e in self.encoders],
             "bottleneck": [r.id for r in self.reconstructors],
+            **dict.fromkeys(("controllability", "guidance", "counterfactual"), self._judged_by),
             "longitudinal": [
                 None if self.bridge is None else self.bridge.parts.checkpoint("forecaster").id,
                 self.inference.parts.checkpoint("forecaster").metrics.get("calibration")
@@ -123,6 +127,10 @@ class Study:
             ],
         }
         return {**self.fingerprint, "beside": beside.get(table)}
+
+    @property
+    def _judged_by(self) -> str | None:
+        return None if self.judges is None else digest(self.judges.records)
 
     @property
     def drawn_how(self) -> str:
@@ -205,6 +213,11 @@ class Study:
     def embeddings(self) -> np.ndarray:
         return self.encodings[1]
 
+    @cached_property
+    def readers(self) -> Readers:
+        """Held-out probes."""
+        return Readers(LatentSet(torch.from_numpy(self.latents), self.records), self.judges)
+
     def generate(
         self, rows: Sequence[Record], scale: float | None = None, null: Sequence[str] = (), first: int = 0
     ) -> np.ndarray:
@@ -244,22 +257,6 @@ class Study:
             return None
         return parts.probes.probe(task)
 
-    def reader(self, task: str, rows: np.ndarray, classes: Sequence[str] = ()) -> Reader | None:
-        """A held-out probe of ``task`` fitted on the real scans ``rows``; None where they do not carry it.
-
-        It was fitted on scans that the generator never saw, and has its own out-of-fold quality.
-        """
-        key = (task, tuple(classes), rows.tobytes())
-        if key not in self._readers:
-            self._readers[key] = self._fitted(task, rows, classes)
-        return self._readers[key]
-
-    def _fitted(self, task: str, rows: np.ndarray, classes: Sequence[str]) -> Reader | None:
-        values = self.column(task)[rows]
-        keep = np.array([v is not None and (not classes or v in classes) for v in values], bool)
-        rows, values = rows[keep], values[keep]
-        return fit_reader(task, self.latents[rows], values, self.subjects[rows], tuple(classes))
-
     def bases(self, count: int, diseases: Sequence[str]) -> list[Record]:
         """``count`` records to take conditions from, spread over first visits with these diseases, else over all."""
         rows = [i for i in self.first_visits() if self.records[i].get("disease") in diseases]
@@ -268,8 +265,12 @@ class Study:
 
     def cache_path(self, kind: str, key: Any) -> Path:
         """Where what belongs to this key is kept."""
-        name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        return self.out / "cache" / f"{kind}-{name}.npz"
+        return self.out / "cache" / f"{kind}-{digest(key)}.npz"
+
+
+def digest(key: Any) -> str:
+    """16 hex digits that are the same for the same key."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def guidance_in_words(by_disease: Mapping[str, float], asked: float | None = None) -> str:

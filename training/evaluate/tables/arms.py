@@ -41,16 +41,6 @@ CONTRASTS = (
 AGES_YEARS = (30.0, 50.0, 70.0)
 
 
-@dataclass(frozen=True, eq=False)
-class Arms:
-    """latents by word (m,N,C); bases: one record a sample; reader: a held-out probe or None, with the reason."""
-
-    latents: dict[str, np.ndarray]
-    bases: list[Record]
-    reader: Reader | None
-    reason: str = ""
-
-
 def known(study: Study, contrast: Contrast) -> str:
     """Why this checkpoint cannot be asked, or nothing."""
     words = study.inference.parts.dit.spec.categories.get(contrast.label, ())
@@ -83,12 +73,18 @@ def draw_null(study: Study, contrast: Contrast) -> np.ndarray | None:
 
 def reader_of(study: Study, contrast: Contrast) -> tuple[Reader | None, str]:
     """A held-out probe of the contrast on real scans of the same contrast and kind, and why there is none."""
-    modality = contrast.fixed.get("modality", "T1")
-    rows = np.arange(len(study.records)) if contrast.label == "modality" else study.where(modality=modality)
-    if "disease" in contrast.fixed:  # else the probe might tell the disease instead
-        rows = rows[study.column("disease")[rows] == contrast.fixed["disease"]]
-    reader = study.reader(contrast.label, rows, contrast.words)
-    return reader, "" if reader else f"fewer than five real subjects of {' or '.join(contrast.words)} in {modality}"
+    # A probe of IDH1 sees gliomas alone, else it might tell the disease instead; one of the contrast sees them all.
+    among = {k: contrast.fixed[k] for k in ("disease", "modality") if k in contrast.fixed}
+    if contrast.label != "modality":
+        among.setdefault("modality", "T1")
+    reader = study.readers.of(contrast.label, among, contrast.words)
+    where = among.get("modality", "any contrast")
+    return reader, "" if reader else f"fewer than five real subjects of {' or '.join(contrast.words)} in {where}"
+
+
+def age_reader(study: Study) -> Reader | None:
+    """A held-out probe of the age in T1."""
+    return study.readers.of("age_years", {"modality": "T1"})
 
 
 def readable(study: Study, contrast: Contrast) -> tuple[Reader | None, str]:

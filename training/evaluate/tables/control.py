@@ -14,6 +14,7 @@ from .arms import (
     CONTRASTS,
     Contrast,
     age_bases,
+    age_reader,
     draw,
     draw_null,
     in_words,
@@ -27,7 +28,7 @@ from .arms import (
 
 COLUMNS = (
     "asked", "samples an arm", "condition: held-out probe", "condition: shipped probe", "null", "prior (real scans)",
-    "ceiling: held-out probe on real scans", "paper (patients)",
+    "ceiling: held-out probe on real scans", "held-out probe fitted on", "paper (patients)",
 )
 
 
@@ -47,10 +48,12 @@ def compute(study: Study) -> Table:
 def _notes(study: Study) -> tuple[str, ...]:
     return (
         "Balanced accuracy of a linear probe on the samples' latents; chance is one half (a quarter for modality). The "
-        "held-out probe was fitted on these real scans, which the generator never saw, and judges as if every word "
-        "were as frequent; the shipped probe was fitted on the generator's own training cohort.",
+        "held-out probe was fitted on real scans that the generator never saw, and judges as if every word were as "
+        "frequent; the shipped probe was fitted on the generator's own training cohort.",
+        "Held-out probe fitted on: so many scans of these (`--store`), or of other people (`--reader-latents`), where "
+        "those carry the label.",
         "Null: share read as the first word when that condition is set to null. Prior: share of the first word among "
-        "the real scans. Ceiling: the held-out probe's own accuracy on real scans that it had not seen.",
+        "the real scans. Ceiling: the held-out probe's own accuracy on these real scans, those that it had not seen.",
         f"All arms of a row, the null arms too, share their noises and bases: {study.drawn_how}. Age: r of read "
         "against asked age; mean read age at each.",
     )
@@ -59,10 +62,10 @@ def _notes(study: Study) -> tuple[str, ...]:
 def _contrast(study: Study, contrast: Contrast, values: dict[str, float]) -> list[Cell]:
     refused = known(study, contrast)
     if refused:
-        return [contrast.name, None, refused, None, None, None, None, contrast.paper]
+        return [contrast.name, None, refused, *[None] * 5, contrast.paper]
     reader, unread = readable(study, contrast)
     if unread:
-        return [contrast.name, None, unread, None, None, _prior(study, contrast), None, contrast.paper]
+        return [contrast.name, None, unread, None, None, _prior(study, contrast), None, None, contrast.paper]
     samples, reason = draw(study, contrast), reader_of(study, contrast)[1]
     asked = np.repeat(contrast.words, study.settings.samples)
     everything = np.concatenate([samples[w] for w in contrast.words])
@@ -79,7 +82,14 @@ def _contrast(study: Study, contrast: Contrast, values: dict[str, float]) -> lis
         if isinstance(found, Estimate):
             values[f"{contrast.name}/{kind}"] = found.value
     return [contrast.name, study.settings.samples, held, shipped, _null(study, contrast, reader),
-            _prior(study, contrast), reader.quality if reader else None, contrast.paper]
+            _prior(study, contrast), *_ceiling(reader), contrast.paper]
+
+
+def _ceiling(reader: Reader | None) -> tuple[str | None, str | None]:
+    """How well it reads real scans that it has not seen, and how many scans it was fitted on."""
+    if reader is None:
+        return None, None
+    return f"{'' if reader.classes else 'r '}{reader.quality:.3g}", reader.fitted_on
 
 
 def _null(study: Study, contrast: Contrast, reader: Reader | None) -> str | None:
@@ -101,7 +111,7 @@ def _ages(study: Study, values: dict[str, float]) -> list[list[Cell]]:
     """Age asked at three ages, read by both probes."""
     samples = np.concatenate([study.generate(age_bases(study, a)) for a in AGES_YEARS])
     asked = np.repeat(AGES_YEARS, study.settings.samples)
-    reader = study.reader("age_years", study.where(modality="T1"))
+    reader = age_reader(study)
     read = {}
     if reader:
         read["held-out"] = reader.values(samples)
@@ -115,9 +125,8 @@ def _ages(study: Study, values: dict[str, float]) -> list[list[Cell]]:
         values[f"age/{name}/error"] = float(np.abs(means - AGES_YEARS).mean())
         cells[name] = f"r {values[f'age/{name}/r']:.3g}; {in_words(means)}"
         values.update({f"age/{name}/{a:g}": float(m) for a, m in zip(AGES_YEARS, means, strict=True)})
-    quality = f"r {reader.quality:.3g}" if reader else None
-    return [["age 30/50/70", study.settings.samples, cells.get("held-out"), cells.get("shipped"), None, None, quality,
-             "r about .95"]]
+    return [["age 30/50/70", study.settings.samples, cells.get("held-out"), cells.get("shipped"), None, None,
+             *_ceiling(reader), "r about .95"]]
 
 
 def _pictures(study: Study, values: dict[str, float]) -> tuple[Picture, ...]:

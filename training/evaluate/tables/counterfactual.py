@@ -16,11 +16,9 @@ from braing3n_core.editing import guided_edit
 from braing3n_core.generation.counterfactual import EditOptions, counterfactual
 from braing3n_core.models.conditions import ConditionSpec
 
-from ...fit_linear import FOLDS
 from ...store import Record
 from ...train_forecaster import visit_pairs
 from ..figures import Panel, three_planes
-from ..metrics.change import folds_of
 from ..metrics.edits import composition_error, drift, effectiveness, reversibility
 from ..metrics.scores import bootstrap
 from ..study import CONDITIONS, Study, Ticker, save_arrays
@@ -82,7 +80,7 @@ def _notes(study: Study) -> tuple[str, ...]:
         "Null edit: largest difference of its latents from the scan's; 0 is exact. Left after A->B->A: "
         "norm of what remains over the norm of the edit; 95 % intervals over scans.",
         "Target: mean probability of the word asked for, before -> after, and how many scans are read as it; of an age "
-        "the mean reading. Held-out probes were fitted on these real scans, each without the subjects that it reads.",
+        "the mean reading. Held-out probes were fitted on real scans without the subjects that they read.",
         "Drift: mean absolute change of a reading that was not asked to change: total variation of probabilities (aim "
         "for sex and site: under .02), years of age; by the shipped probes, of site by held-out ones. A brain that "
         "looks ill also looks older: that drift of age is in the anatomy. The last row is what the same readings move "
@@ -211,21 +209,15 @@ def _shipped(study: Study, task: str, flat: dict[str, np.ndarray]) -> Reads | No
 def _unseen(
     study: Study, label: str, words: tuple[str, ...], rows: np.ndarray, there: np.ndarray
 ) -> Reads | None:
-    """By held-out probes, each fitted without the subjects that it reads: a probe knows the scans it was fitted on too
-    well to be moved. None when the other subjects are too few.
-    """
-    everyone = study.where(modality="T1")
-    fold = folds_of(study.subjects, FOLDS)
-    parts: list[tuple[np.ndarray, Reads]] = []
-    for k in np.unique(fold[rows]):
-        reader = study.reader(label, everyone[fold[everyone] != k], words)
-        if reader is None or (parts and reader.classes != parts[0][1].classes):
-            return None
-        own = np.flatnonzero(fold[rows] == k)
-        before, after = reader.values(study.latents[rows[own]]), reader.values(there[own])
-        parts.append((own, Reads(before, after, reader.classes)))
+    """By held-out probes that have not seen the subjects they read. None when the other subjects are too few."""
+    parts = study.readers.apart(label, {"modality": "T1"}, rows, words)
+    if not parts:
+        return None
     order = np.argsort(np.concatenate([own for own, _ in parts]))
-    before, after = (np.concatenate([getattr(r, side) for _, r in parts])[order] for side in ("before", "after"))
+    before, after = (
+        np.concatenate([reader.values(side[own]) for own, reader in parts])[order]
+        for side in (study.latents[rows], there)
+    )
     return Reads(before, after, parts[0][1].classes)
 
 

@@ -13,6 +13,7 @@ from .arms import (
     AGES_YEARS,
     CONTRASTS,
     age_bases,
+    age_reader,
     draw,
     in_words,
     known,
@@ -40,7 +41,7 @@ def compute(study: Study) -> Table:
     """One row a scale, beside the paper's."""
     cells: list[list[Cell]] = []
     values: dict[str, float] = {}
-    reader = study.reader("age_years", study.where(modality="T1"))
+    reader = age_reader(study)
     by_disease = study.inference.parts.dit.config.disease_guidance
     for scale in (*scales_of(study), *([None] if by_disease else [])):
         cells.append(_row(study, scale, reader, values))
