@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from training.evaluate.__main__ import main
-from training.evaluate.readers import Reader, Readers, fit_reader
+from training.evaluate.readers import Reader, Readers, fit_reader, of_common_ages
 from training.fit_linear import LinearFit
 from training.latents import LatentSet
 from training.store import Store
@@ -21,13 +21,16 @@ T1 = {"modality": "T1"}
 
 
 def people(count: int, seed: int, signal: float, name: str = "s") -> LatentSet:
-    """One T1 each; the first number of the latents is farther up by ``signal`` in AD, the rest is noise."""
+    """One T1 each, as old in AD as in health; the first number of the latents is up by ``signal`` in AD, the rest is
+    noise.
+    """
     rng = np.random.default_rng(seed)
     words = rng.permutation(["HC", "AD"] * (count // 2))
     latents = rng.normal(size=(count, 50, 8)).astype(np.float32)
     latents[:, 0, 0] += signal * (words == "AD")
     records = [
-        {"subject": f"{name}{i}", "visit": 0, "modality": "T1", "disease": str(w), "age_years": float(20 + i)}
+        {"subject": f"{name}{i}", "visit": 0, "modality": "T1", "disease": str(w),
+         "age_years": float(20 + (words[:i] == w).sum())}
         for i, w in enumerate(words)
     ]
     return LatentSet(torch.from_numpy(latents), records)
@@ -64,9 +67,8 @@ def test_more_people_make_a_better_probe_of_the_same_scans() -> None:
 
 def test_a_label_that_other_people_do_not_carry_is_read_by_the_evaluated() -> None:
     evaluated, others = people(40, 1, 6.0), people(100, 2, 6.0, "other")
-    sexes = ["F", "M"] * 20
-    for record, sex in zip(evaluated.records, sexes, strict=True):
-        record["sex"] = sex
+    for record in evaluated.records:
+        record["sex"] = {"HC": "F", "AD": "M"}[record["disease"]]
     readers = Readers(evaluated, others)
     found = readers.of("sex", T1)
     assert found is not None and found.fitted_on == "40 of these"
@@ -82,6 +84,31 @@ def test_other_people_are_one_probe_for_every_edited_scan_and_the_evaluated_one_
     assert all(len(reader.truth) < 60 for _, reader in own)
     others = Readers(evaluated, people(100, 2, 4.0, "other")).apart("disease", T1, rows, ("HC", "AD"))
     assert [places.tolist() for places, _ in others] == [[0, 1, 2, 3, 4]]
+
+
+def test_no_disease_is_told_by_age() -> None:
+    """The ill are old, and the latents show the age alone: among people of their ages nothing is left to read."""
+    rng = np.random.default_rng(0)
+    ages = [float(a) for a in (*rng.uniform(20, 90, 300), *rng.uniform(55, 85, 100))]
+    words = ["HC"] * 300 + ["AD"] * 100
+    latents = torch.from_numpy(rng.normal(size=(400, 50, 8)).astype(np.float32))
+    latents[:, 0] += torch.tensor(ages)[:, None] / 5
+    records = [
+        {"subject": f"s{i}", "visit": 0, "modality": "T1", "disease": w, "age_years": a}
+        for i, (w, a) in enumerate(zip(words, ages, strict=True))
+    ]
+    kept = of_common_ages(records, range(400), "disease")
+    assert {records[i]["age_years"] for i in kept} == {a for a in ages if min(ages[300:]) <= a <= max(ages[300:])}
+    reader = fit_reader("disease", LatentSet(latents, records), ("HC", "AD"))
+    assert reader is not None and reader.fitted_on == str(len(kept)) and reader.auc < 0.65
+
+
+def test_people_without_an_age_and_numbers_are_all_kept() -> None:
+    records = [{"disease": "HC", "age_years": None}, {"disease": "AD", "age_years": 80.0},
+               {"disease": "HC", "age_years": 20.0}]
+    assert of_common_ages(records, range(3), "disease") == [0]
+    assert of_common_ages(records, [1, 2], "age_years") == [1, 2]
+    assert of_common_ages(records, [], "disease") == []
 
 
 def test_people_who_are_evaluated_cannot_be_among_the_others(

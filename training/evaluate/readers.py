@@ -5,6 +5,7 @@ Legend: n, m scans, N = 1200 tokens, C latent channels, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -69,12 +70,12 @@ class Reader:
         """Macro AUC on real scans it had not seen."""
         return macro_auc(self.truth, self.unseen, self.classes)
 
-    def tried_on(self, latents: np.ndarray, truth: np.ndarray) -> Reader:
-        """The same with its quality on these scans, as far as they carry what it reads."""
-        known = np.array([v in self.classes if self.classes else v is not None for v in truth], bool)
-        truth = truth[known].astype(str if self.classes else float)
-        enough = len(np.unique(truth)) >= max(2, len(self.classes))
-        return replace(self, truth=truth, unseen=self.values(latents[known])) if enough else self
+    def tried_on(self, scans: LatentSet) -> Reader:
+        """The same with its quality on these scans, where they have every class."""
+        truth = np.array([record[self.task] for record in scans.records])
+        if len(np.unique(truth)) < max(2, len(self.classes)):
+            return self
+        return replace(self, truth=truth, unseen=self.values(scans.latents.numpy()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +117,7 @@ class Readers:
         if self.others is None:
             return None
         reader = self._once(self.others, task, self.others.where(**among), classes, "others")
-        rows = self.evaluated.where(**among)
-        truth = np.array([self.evaluated.records[i].get(task) for i in rows], dtype=object)
-        return reader and reader.tried_on(self.evaluated.latents[rows].numpy(), truth)
+        return reader and reader.tried_on(comparable(self.evaluated.rows(self.evaluated.where(**among)), task, classes))
 
     def _by_evaluated(self, task: str, rows: Sequence[int] | np.ndarray, classes: Sequence[str]) -> Reader | None:
         return self._once(self.evaluated, task, rows, classes, "of these")
@@ -137,8 +136,7 @@ def fit_reader(task: str, scans: LatentSet, classes: tuple[str, ...] = ()) -> Re
     """A probe of a label, or of these words of it, tried out of fold; None when there are not enough subjects, of
     every class, for five folds.
     """
-    labels = [record.get(task) for record in scans.records]
-    scans = scans.rows([i for i, v in enumerate(labels) if v is not None and (not classes or v in classes)])
+    scans = comparable(scans, task, classes)
     subjects = np.array([str(record["subject"]) for record in scans.records])
     if len(np.unique(subjects)) < FOLDS:
         return None
@@ -157,6 +155,27 @@ def fit_reader(task: str, scans: LatentSet, classes: tuple[str, ...] = ()) -> Re
         return None
     fit = fit_by_channel(fit_ridge, latents, y, subjects)
     return Reader(task, (), fit, np.ones(0), y, fit.out_of_fold, count)
+
+
+def comparable(scans: LatentSet, task: str, classes: Sequence[str] = ()) -> LatentSet:
+    """The scans with this label, or one of these words of it, at ages that all of its words have: else a probe tells
+    the old from the young in the place of the ill from the healthy.
+    """
+    labels = [record.get(task) for record in scans.records]
+    rows = [i for i, value in enumerate(labels) if (value in classes if classes else value is not None)]
+    return scans.rows(of_common_ages(scans.records, rows, task))
+
+
+def of_common_ages(records: Sequence[Record], rows: Sequence[int], label: str) -> list[int]:
+    """Those of the rows whose age lies within the ages of every word of the label; all rows of a label in numbers, and
+    those without an age.
+    """
+    ages: dict[str, list[float]] = {}
+    for i in rows:
+        if isinstance(records[i][label], str) and records[i].get("age_years") is not None:
+            ages.setdefault(records[i][label], []).append(float(records[i]["age_years"]))
+    low, high = max(map(min, ages.values()), default=0), min(map(max, ages.values()), default=math.inf)
+    return [i for i in rows if (age := records[i].get("age_years")) is None or low <= age <= high]
 
 
 def require_others(others: LatentSet, evaluated: Sequence[Record]) -> None:

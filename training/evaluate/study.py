@@ -31,7 +31,7 @@ from ..latents import LatentSet
 from ..store import Record, Store
 from .features import Features
 from .public_encoders import PublicEncoder
-from .readers import Readers
+from .readers import Readers, of_common_ages
 from .reconstructors import Reconstructor
 from .scans import RealScans
 
@@ -258,9 +258,12 @@ class Study:
         return parts.probes.probe(task)
 
     def bases(self, count: int, diseases: Sequence[str]) -> list[Record]:
-        """``count`` records to take conditions from, spread over first visits with these diseases, else over all."""
-        rows = [i for i in self.first_visits() if self.records[i].get("disease") in diseases]
-        rows = rows or list(self.first_visits())
+        """``count`` records to take conditions from, spread over first visits with these diseases at ages that all of
+        them have, else over all.
+        """
+        first = list(self.first_visits())
+        ill = [i for i in first if self.records[i].get("disease") in diseases]
+        rows = of_common_ages(self.records, ill, "disease") or first
         return [self.records[rows[int(i)]] for i in np.linspace(0, len(rows) - 1, count).round()] if rows else []
 
     def cache_path(self, kind: str, key: Any) -> Path:

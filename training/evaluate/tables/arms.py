@@ -49,8 +49,8 @@ def known(study: Study, contrast: Contrast) -> str:
 
 
 def bases_of(study: Study, contrast: Contrast) -> list[Record]:
-    """Records whose other conditions the samples take: real T1 first visits, of the diseases that are told apart (so
-    that ages fit both), else of the healthy, or of the disease that is fixed.
+    """Records whose other conditions the samples take: real T1 first visits, of the diseases that are told apart, at
+    ages that all of them have, else of the healthy, or of the disease that is fixed.
     """
     fixed = contrast.fixed.get("disease")
     diseases = contrast.words if contrast.label == "disease" else (fixed or "HC",)

@@ -51,7 +51,7 @@ def _notes(study: Study) -> tuple[str, ...]:
         "held-out probe was fitted on real scans that the generator never saw, and judges as if every word were as "
         "frequent; the shipped probe was fitted on the generator's own training cohort.",
         "Held-out probe fitted on: so many scans of these (`--store`), or of other people (`--reader-latents`), where "
-        "those carry the label.",
+        "those carry the label; at ages that all words of the row have, so that no disease is told by age.",
         "Null: share read as the first word when that condition is set to null. Prior: share of the first word among "
         "the real scans. Ceiling: the held-out probe's own accuracy on these real scans, those that it had not seen.",
         f"All arms of a row, the null arms too, share their noises and bases: {study.drawn_how}. Age: r of read "
