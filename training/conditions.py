@@ -52,15 +52,15 @@ def fit_prior(
 ) -> None:
     """Weighted ridge regression of the target (n,N,C) on the conditions (and the baseline's components).
 
-    What they leave becomes factors and sigma. weight (n,): importance of each row. With ``reliability`` the effects
-    that are not reliable are left out.
+    What they leave becomes factors and sigma. weight (n,): importance of each row, in any unit. With ``reliability``
+    effects that are not reliable keep their share in those that are (:func:`reliable_part`).
     """
     row, known = prior.features.rows(conditions)
     prior.features.averages.copy_((row * known).sum(0) / known.sum(0).clamp(min=1))
     if context is not None and len(prior.components):
         _fit_components(prior, context)
     design = prior.design(conditions, context).double()
-    w = torch.ones(len(design), dtype=torch.float64) if weight is None else weight.double()
+    w = torch.ones(len(design), dtype=torch.float64) if weight is None else weight.double() / weight.double().mean()
     y = target.flatten(1)
     solution = ridge(design, y, w)
     if reliability is not None:
@@ -102,20 +102,24 @@ def _gram(design: Tensor, weight: Tensor) -> Tensor:
 def reliable_part(
     solution: Tensor, design: Tensor, y: Tensor, weight: Tensor, reliability: Reliability
 ) -> Tensor:
-    """Coefficients (F,P) without the effects whose split-half reliability is below the least.
+    """Coefficients (F,P) in which effects of a low split-half reliability are no more than a multiple of reliable ones.
 
-    The effect of a column is what it adds to those before it (Gram and Schmidt), so leaving out the last ones is the
-    regression on the first. Between halves of the subjects a true effect agrees and noise does not: with S the product
-    of their two estimates and N a quarter of the square of their difference, the whole's reliability is S / (S + N)
-    (Spearman and Brown). With few subjects an effect that is not there costs more than one left out.
+    The effect of a column is what it adds to those before it (Gram and Schmidt). Between halves of the subjects a true
+    effect agrees and noise does not: with S the product of their two estimates and N a quarter of the square of their
+    difference, the whole's reliability is S / (S + N) (Spearman and Brown). With few subjects most of an effect that is
+    not reliable, such as that of age on the rate of change, is noise all over the brain; but how much of the reliable
+    effects it holds (the old change as the ill do, by so much) is one number each, that all the elements tell together.
     """
     to_effects = torch.linalg.cholesky(_gram(design, weight)).T
     order = {subject: i for i, subject in enumerate(sorted(set(reliability.subjects)))}
     odd = torch.tensor([order[subject] % 2 == 1 for subject in reliability.subjects])
     a, b = (to_effects @ ridge(design[half], y[half], weight[half]) for half in (odd, ~odd))
     signal, noise = (a * b).sum(1), (a - b).square().sum(1) / 4
-    kept = (signal > reliability.least * (signal + noise)).double()
-    return torch.linalg.solve_triangular(to_effects, (to_effects @ solution) * kept[:, None], upper=True)
+    kept = signal > reliability.least * (signal + noise)
+    effects = to_effects @ solution
+    shares = torch.linalg.lstsq(effects[kept].T, effects[~kept].T).solution  # (reliable, others)
+    effects[~kept] = shares.T @ effects[kept]
+    return torch.linalg.solve_triangular(to_effects, effects, upper=True)
 
 
 @torch.no_grad()

@@ -61,8 +61,8 @@ def visit_pairs(records: list[Record], modality: str = "T1") -> Pairs:
 class ForecasterTraining:
     """preset: ``change`` (a flow of the change, ADR 9) or ``bridge`` (the paper's path from baseline to follow-up).
 
-    bridge_sigma and bridge_envelope: the bridge's training noise. reliability: least one of an effect in the Gaussian's
-    mean, 0 keeps all (``fit_prior``).
+    bridge_sigma and bridge_envelope: the bridge's training noise. reliability: least one at which an effect in the
+    Gaussian's mean has a map of its own; 0 gives one to all (ADR 27).
     """
 
     preset: str = "change"
