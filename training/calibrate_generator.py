@@ -23,6 +23,7 @@ import numpy as np
 from braing3n_core.checkpoint import Checkpoint
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
+from braing3n_core.schema import MODALITIES
 
 from .drawn import drawn_like, one_a_subject
 from .evaluate.features import EncoderFeatures, Features, SliceFeatures, rescaled
@@ -104,7 +105,9 @@ def best(compared: Compared) -> float:
 
 
 def calibrated(old: Checkpoint, by_contrast: dict[str, Compared], names: Sequence[str], out: Path) -> Checkpoint:
-    """The same generator with the best noise scale of each contrast, written to ``out/dit``. names: of extractors."""
+    """The same generator with the best noise scale of each of these contrasts, the others as they were, written to
+    ``out/dit``. names: of extractors.
+    """
     table = {
         modality: {f"{scale:g}": {name: {k: round(v, 3) for k, v in found._asdict().items()}
                                   for name, found in zip(names, row, strict=True)}
@@ -112,8 +115,9 @@ def calibrated(old: Checkpoint, by_contrast: dict[str, Compared], names: Sequenc
         for modality, compared in by_contrast.items()
     }
     chosen = {modality: best(compared) for modality, compared in by_contrast.items()}
-    renewed = dataclasses.replace(old, config={**old.config, "noise_scales": chosen})
-    return save_again(renewed, out, old.tensors("pt", dtype=None), noise_scales=table)
+    known = [dict(of.get("noise_scales", {})) for of in (old.config, old.metrics)]
+    renewed = dataclasses.replace(old, config={**old.config, "noise_scales": {**known[0], **chosen}})
+    return save_again(renewed, out, old.tensors("pt", dtype=None), noise_scales={**known[1], **table})
 
 
 def _features(inference: Inference, extractors: Sequence[Features], latents: np.ndarray) -> list[np.ndarray]:
@@ -129,6 +133,8 @@ def main() -> None:
     """Compare, print and write ``RUN/dit``."""
     parser = refinement(__doc__ or "", 48, "brains of a contrast and size")
     parser.add_argument("--scales", type=float, nargs="+", default=[0.6, 0.7, 0.8, 0.9, 1.0])
+    parser.add_argument("--contrasts", nargs="+", default=list(MODALITIES), choices=MODALITIES, metavar="NAME",
+                        help="these alone; the others keep their size")
     options = parser.parse_args()
     if not all(0 < scale <= 2 for scale in options.scales):
         raise TrainingError(
@@ -142,9 +148,11 @@ def main() -> None:
     extractors = (EncoderFeatures(inference), SliceFeatures())
     names = [extractor.name for extractor in extractors]
     for modality in inference.parts.dit.spec.categories.get("modality", ()):
+        if modality not in options.contrasts:
+            continue
         scans = one_a_subject(data, options.samples, modality=modality)
         if len(scans.records) < FEWEST:
-            print(f"{modality}: {len(scans.records)} subjects are too few, it stays at 1", file=sys.stderr)
+            print(f"{modality}: {len(scans.records)} subjects are too few, it keeps its size", file=sys.stderr)
             continue
         comparison = Comparison.of(inference, extractors, scans)
         for scale in options.scales:

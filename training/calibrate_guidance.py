@@ -5,7 +5,9 @@
 Brains in T1 are drawn under the conditions of validation scans with a disease, with each guidance of ``--scales``, and
 read by the checkpoint's own probe. Kept for a disease is the smallest, from the paper's on, at which ``--share`` of
 them are on its side and not on that of the healthy; for the healthy the smallest of all at which as many are read as
-healthy. ``RUN/dit`` is the generator with these in its config, and in its metrics the share of brains and of the scans
+healthy. A disease that the probe does not see in half of the scans themselves keeps the paper's guidance: of it the
+generator and the probe know little but what they learnt by heart from the same people, and on that they would agree.
+``RUN/dit`` is the generator with these in its config, and in its metrics the share of brains and of the scans
 themselves. Of VALIDATION see ``training.calibrate_generator``.
 """
 
@@ -30,6 +32,8 @@ from .stage import command, refinement, save_again
 
 FEWEST = 8
 """Subjects with a disease that a share is worth taking of."""
+SEEN = 0.5
+"""Share of the scans with a disease in which a probe must see it to judge brains by it."""
 MODALITY = "T1"
 """The contrast that the probe of diseases reads."""
 TASK, HEALTHY = "disease", "HC"
@@ -94,6 +98,9 @@ def main() -> None:
             continue
         of_scans[word] = read_as(probe, scans.latents.numpy(), word)
         print(f"{word}\tscans\t{of_scans[word]:.2f}", flush=True)
+        if of_scans[word] < SEEN:
+            print(f"{word}: too few scans are read as it, it keeps {GUIDANCE_SCALE:g}", file=sys.stderr)
+            continue
         for scale in worth_trying(options.scales, word):
             brains = drawn_like(inference, scans.records, guidance_scale=scale)
             share = found.setdefault(word, {})[scale] = read_as(probe, brains, word)
@@ -103,7 +110,8 @@ def main() -> None:
         print(f"{word}: {enough(found[word], options.share):g}", flush=True)
     if not found:
         raise TrainingError(
-            "calibrate.subjects", f"No disease has {FEWEST} subjects in these latents.", "Give more validation scans."
+            "calibrate.subjects", f"No disease has {FEWEST} subjects in these latents and is seen in them.",
+            "Give more validation scans.",
         )
     print(calibrated(generator, of_scans, found, options.share, options.out).id)
 

@@ -73,11 +73,16 @@ def test_the_calibrated_generator_draws_from_the_best_noise_scale_and_keeps_its_
     assert after.id != before.id and after.parents == before.parents
     assert all(np.array_equal(a, before.tensors()[name]) for name, a in after.tensors().items())
     printed = capsys.readouterr()
-    assert f"T1: {chosen:g}" in printed.out and "FLAIR: 0 subjects are too few" in printed.err
+    assert f"T1: {chosen:g}" in printed.out and "FLAIR: 0 subjects are too few, it keeps" in printed.err
     renewed = with_another_generator(checkpoint, after.folder, tmp_path / "set")
     old, new = (Inference(Parts(folder, "cpu")).source(["T1", "T2"], seed=3) for folder in (checkpoint, renewed))
     torch.testing.assert_close(new[0], chosen * old[0])
     assert torch.equal(new[1], old[1])
+    data = LatentSet(data.latents, [{**r, "modality": "FLAIR"} for r in data.records], data.tokenizer)
+    again = load_checkpoint(run(monkeypatch, renewed, data, tmp_path / "again", "--scales", "0.7",
+                                "--contrasts", "FLAIR"))
+    assert again.config["noise_scales"] == {"T1": chosen, "FLAIR": 0.7}  # what is not asked for stays
+    assert again.metrics["noise_scales"]["T1"] == table and "T1:" not in capsys.readouterr().out
 
 
 def test_too_few_subjects_and_sizes_that_are_none_are_refused(

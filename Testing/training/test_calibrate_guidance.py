@@ -29,15 +29,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     old = load_checkpoint(make_tiny_checkpoint(folder / "before") / "dit")
     tensors = old.tensors("pt", dtype=None)
-    tensors["prior.weight"][1 + DISEASES.index("AD")] += 0.1 * side_of_ad(folder / "before").flatten()
+    tensors["prior.weight"][1 + DISEASES.index("AD")] += 0.1 * side_of("AD", folder / "before").flatten()
     new = save_again(old, folder, tensors)
     return with_another_generator(folder / "before", new.folder, folder / "set")
 
 
-def side_of_ad(checkpoint: Path) -> torch.Tensor:
-    """Latents (1,N,C) of length 1."""
+def side_of(word: str, checkpoint: Path) -> torch.Tensor:
+    """Latents (1,N,C) of length 1 that the probe takes for this disease."""
     probe = Parts(checkpoint, "cpu").probes.probe("disease")
-    row = torch.from_numpy(probe.weights[probe.classes.index("AD")]).reshape(1, 1200, 32)
+    row = torch.from_numpy(probe.weights[probe.classes.index(word)]).reshape(1, 1200, 32)
     return row / row.norm()
 
 
@@ -78,7 +78,7 @@ def test_a_disease_has_at_least_the_papers_guidance_and_the_healthy_may_have_non
 
 
 def test_brains_of_the_calibrated_generator_are_read_as_asked(checkpoint: Path, tmp_path: Path) -> None:
-    data = scans(checkpoint, side_of_ad(checkpoint).repeat(FEWEST, 1, 1), "AD")
+    data = scans(checkpoint, side_of("AD", checkpoint).repeat(FEWEST, 1, 1), "AD")
     done = calibrate(checkpoint, data, tmp_path, "--scales", *(f"{scale:g}" for scale in SCALES))
     assert done.returncode == 0, done.stderr
     before, after = load_checkpoint(checkpoint / "dit"), load_checkpoint(tmp_path / "dit")
@@ -89,6 +89,19 @@ def test_brains_of_the_calibrated_generator_are_read_as_asked(checkpoint: Path, 
     assert "AD: 3" in done.stdout and "HC: 0 subjects" in done.stderr
     assert after.id != before.id and after.config["noise_scales"] == before.config["noise_scales"]
     assert all(np.array_equal(a, before.tensors()[name]) for name, a in after.tensors().items())
+
+
+def test_a_disease_that_the_probe_does_not_see_in_scans_keeps_the_papers_guidance(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    healthier = side_of("HC", checkpoint) - side_of("GBM", checkpoint)  # than the probe would call a GBM
+    data = scans(checkpoint, torch.cat([side_of("AD", checkpoint), healthier]).repeat(FEWEST, 1, 1), "AD")
+    records = [{**r, "disease": ("AD", "GBM")[i % 2]} for i, r in enumerate(data.records)]
+    done = calibrate(checkpoint, LatentSet(data.latents, records, data.tokenizer), tmp_path, "--scales", "1.5")
+    assert done.returncode == 0, done.stderr
+    after = load_checkpoint(tmp_path / "dit")
+    assert "GBM: too few scans are read as it, it keeps 1.5" in done.stderr
+    assert set(after.config["disease_guidance"]) == {"AD"} == set(after.metrics["disease_guidance"])
 
 
 def test_too_few_subjects_and_guidance_that_is_none_are_refused(checkpoint: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ config=training/configs/small.toml
 
 # Four contrasts of many anatomies and of ICBM152 for the encoder and the tokenizer; many T1 of the ICBM152 anatomy for
 # the encoder and the probes; T1 of two visits for the forecaster; the other contrasts of ICBM152 for the generator, and
-# in them as many further gliomas with the IDH1 mutation as without. Nothing is learnt from the last four: on those that
-# are called valid the generator is calibrated, on held_out it is judged.
+# in them as many further gliomas with the IDH1 mutation as without. Nothing is learnt from the last six: on those that
+# are called valid the generator is calibrated, on held_out it is judged, by probes that are fitted on the readers.
 # shellcheck disable=SC2086
 $python -m training.build_store --subjects 320 --visits 2 --seed 1 --out "$work/store" $templates
 $python -m training.build_store --subjects 200 --visits 1 --seed 5 --out "$work/contrasts"
@@ -27,6 +27,9 @@ $python -m training.build_store --subjects 4000 --visits 1 --seed 47 --disease g
 $python -m training.build_store --subjects 300 --visits 1 --seed 53 --disease HC MCI AD PD --t1-only \
     --out "$work/valid_diseases"
 $python -m training.build_store --subjects 100 --visits 2 --seed 2 --out "$work/held_out"
+$python -m training.build_store --subjects 1200 --visits 1 --seed 61 --disease HC MCI AD PD --t1-only \
+    --out "$work/readers"
+$python -m training.build_store --subjects 4000 --visits 1 --seed 67 --disease PD --t1-only --out "$work/readers_pd"
 
 $python -m training.pretrain_mae "$config" --store "$work/store" "$work/many" --out "$work/mae"
 encoder="$work/mae/encoder"
@@ -42,6 +45,7 @@ cache=($python -m training.cache_latents --encoder "$encoder" --tokenizer "$toke
 "${cache[@]}" --store "$work/three" "$work/gliomas" --out "$work/contrasts_latents"
 "${cache[@]}" --store "$work/valid" "$work/valid_gliomas" --out "$work/valid_latents"
 "${cache[@]}" --store "$work/valid_diseases" --out "$work/valid_diseases_latents"
+"${cache[@]}" --store "$work/readers" "$work/readers_pd" --out "$work/readers_latents"
 
 sets=(--tokenizer "$tokenizer" --latents "$work/decoder" "$work/latents")
 $python -m training.fit_probes "${sets[@]}" --out "$work/probes"
@@ -58,4 +62,5 @@ $python -m training.calibrate_generator --checkpoint "$work/small" --latents "$w
 $python -m training.calibrate_guidance --checkpoint "$work/small" --latents "$work/valid_diseases_latents" \
     --out "$work/small"
 $python -m training.evaluate all --store "$work/held_out" --checkpoint "$work/small" \
-    --train-latents "$work/decoder" "$work/latents" "$work/contrasts_latents" -o "$work/report"
+    --train-latents "$work/decoder" "$work/latents" "$work/contrasts_latents" \
+    --reader-latents "$work/readers_latents" -o "$work/report"

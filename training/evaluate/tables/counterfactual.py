@@ -86,8 +86,18 @@ def _notes(study: Study) -> tuple[str, ...]:
         "looks ill also looks older: that drift of age is in the anatomy. The last row is what the same readings move "
         "by between two real visits of a subject, at one site, where nothing was edited: no edit can be told from none "
         "below it.",
+        *_site_reader(study),
         "Out of distribution: the checkpoint's score, whose limit is 1, mean over scans, before -> after.",
     )
+
+
+def _site_reader(study: Study) -> tuple[str, ...]:
+    """What the held-out probe of the site is worth: one that cannot tell sites moves by what it does not know."""
+    reader = study.readers.of("site", {"modality": "T1"})
+    if reader is None:
+        return ()
+    return (f"Site: by a held-out probe fitted on {reader.fitted_on}, which names {reader.quality:.2f} of these real "
+            "scans rightly where it has not seen their subjects (balanced accuracy).",)
 
 
 def _rows(study: Study, asked: Asked) -> np.ndarray:
