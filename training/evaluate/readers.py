@@ -117,7 +117,9 @@ class Readers:
         if self.others is None:
             return None
         reader = self._once(self.others, task, self.others.where(**among), classes, "others")
-        return reader and reader.tried_on(comparable(self.evaluated.rows(self.evaluated.where(**among)), task, classes))
+        if reader is None:
+            return None
+        return reader.tried_on(comparable(self.evaluated.rows(self.evaluated.where(**among)), task, reader.classes))
 
     def _by_evaluated(self, task: str, rows: Sequence[int] | np.ndarray, classes: Sequence[str]) -> Reader | None:
         return self._once(self.evaluated, task, rows, classes, "of these")
