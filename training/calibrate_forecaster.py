@@ -16,7 +16,6 @@ reported as calibrated was fitted on the other half of the subjects to fit on; w
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +37,7 @@ from .fit_probes import REGRESSIONS, total
 from .latents import LatentSet
 from .loop import TrainingError, pick_device
 from .stage import command, load_model, save_again
-from .store import Record
+from .store import Record, subject_keys
 from .train_forecaster import Pairs, visit_pairs
 
 LEVEL = 0.9
@@ -131,21 +130,6 @@ def reported_on(calibration: Calibration, reads: dict[str, Reads], groups: np.nd
         },
     }
     return replace(calibration, fitted={**calibration.fitted, "test": test})
-
-
-def subject_keys(records: Sequence[Record]) -> dict[str, str]:
-    """By subject of these records: a short name that is the same wherever the subject's scans lie.
-
-    Names alone are not enough: the first subject of every cohort of phantoms is called the same.
-    """
-    about: dict[str, set[tuple[str, ...]]] = {}
-    for r in records:
-        visit = tuple(str(r.get(name)) for name in ("visit", "age_years", "sex", "disease", "site"))
-        about.setdefault(str(r["subject"]), set()).add(visit)
-    return {
-        subject: hashlib.sha256(json.dumps([subject.rpartition(":")[2], sorted(visits)]).encode()).hexdigest()[:12]
-        for subject, visits in about.items()
-    }
 
 
 def split_subjects(groups: np.ndarray, first: int | None) -> tuple[np.ndarray, np.ndarray]:

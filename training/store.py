@@ -9,6 +9,7 @@ when a batch is read, on the device.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -137,6 +138,21 @@ def _open(folder: Path) -> tuple[np.ndarray | Files, list[Record]]:
 def matching(records: Sequence[Record], labels: dict[str, Any]) -> list[int]:
     """Indices of the records that have all these labels."""
     return [i for i, record in enumerate(records) if all(record.get(k) == v for k, v in labels.items())]
+
+
+def subject_keys(records: Sequence[Record]) -> dict[str, str]:
+    """By subject of these records: a short name that is the same wherever the subject's scans lie.
+
+    Names alone are not enough: the first subject of every cohort of phantoms is called the same.
+    """
+    about: dict[str, set[tuple[str, ...]]] = {}
+    for r in records:
+        visit = tuple(str(r.get(name)) for name in ("visit", "age_years", "sex", "disease", "site"))
+        about.setdefault(str(r["subject"]), set()).add(visit)
+    return {
+        subject: hashlib.sha256(json.dumps([subject.rpartition(":")[2], sorted(visits)]).encode()).hexdigest()[:12]
+        for subject, visits in about.items()
+    }
 
 
 def training_rows(records: Sequence[Record]) -> list[int]:

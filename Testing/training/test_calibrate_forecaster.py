@@ -21,10 +21,10 @@ from training.calibrate_forecaster import (
     main,
     reported_on,
     split_subjects,
-    subject_keys,
 )
 from training.latents import LatentSet
 from training.loop import TrainingError
+from training.store import subject_keys
 
 from ..core.tiny_checkpoint import make_tiny_checkpoint
 

@@ -13,12 +13,12 @@ from braing3n_core.checkpoint import load_checkpoint
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
 from braing3n_core.models.dit import DiTConfig
-from training.calibrate_forecaster import recalibrated, subject_keys
+from training.calibrate_forecaster import recalibrated
 from training.evaluate.metrics.change import folds_of
 from training.evaluate.study import QUICK, Study
 from training.evaluate.tables.counterfactual import EDITS, Reads, _reached, _unseen, reaches
 from training.evaluate.tables.longitudinal import compute, forward_pairs
-from training.store import Store
+from training.store import Store, subject_keys
 
 from ..core.tiny_checkpoint import make_tiny_checkpoint
 

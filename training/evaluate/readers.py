@@ -15,11 +15,10 @@ import numpy as np
 from braing3n_core.errors import RequestError
 from braing3n_core.probes import softmax, two_sided
 
-from ..calibrate_forecaster import subject_keys
 from ..fit_linear import FOLDS, LinearFit, fit_logistic, fit_ridge
 from ..fit_probes import fit_by_channel
 from ..latents import LatentSet
-from ..store import Record
+from ..store import Record, subject_keys
 from .metrics.change import folds_of
 from .metrics.scores import balanced_accuracy, correlation, macro_auc
 

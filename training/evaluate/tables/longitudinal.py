@@ -18,7 +18,7 @@ from braing3n_core.generation.forecast import BRIDGE, ForecastOptions, change_sc
 from braing3n_core.inference import Inference
 from braing3n_core.models.conditions import ConditionBatch
 
-from ...calibrate_forecaster import subject_keys
+from ...store import subject_keys
 from ...train_forecaster import visit_pairs
 from ..figures import Panel, Series, chart, three_planes
 from ..metrics.change import coverage, cross_conformal, delta_rmae, slope
