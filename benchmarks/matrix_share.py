@@ -1,8 +1,9 @@
 """Where the time of the sampling loop goes: ``python -m benchmarks.matrix_share --size paper``.
 
 A guided generation of a few steps runs under torch's profiler, and each operator's own time is counted for what it is:
-the matrix products of the linear layers, attention (its two products with the softmax between them, one kernel), and
-the rest by name. Weights are random: time does not depend on them. Run it on an idle machine.
+the matrix products of the linear layers (where they are packed, with the GELU that the same pass computes), attention
+(its two products with the softmax between them, one kernel), and the rest by name. Weights are random: time does not
+depend on them. Run it on an idle machine.
 
 --size paper|small: of the transformer. --device cpu|cuda. --steps N: of the integrator, at guidance 1.5.
 """
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch.profiler import profile
 
-LINEAR: tuple[str, ...] = ("aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm", "aten::linear")
+LINEAR: tuple[str, ...] = (
+    "aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm", "aten::linear", "mkldnn::_linear_pointwise",
+)
 ATTENTION = "scaled_dot_product"
 
 

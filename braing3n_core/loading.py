@@ -22,6 +22,7 @@ from .schema import nearest
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from .models.conditions import ConditionBatch
     from .models.dit import DiT
     from .models.mae import Encoder
     from .models.tokenizer import Tokenizer
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 DEVICES: tuple[str, ...] = ("auto", "cpu", "cuda")
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16")
+CACHED_WIDTH = 1152
+"""On a CPU a transformer takes a row at a time from this width on: what a block passes on then stays in its caches."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,14 @@ class Runtime:
             network.decoder.to(memory_format=torch.channels_last_3d)
             _keep_float32(network.decoder.to_voxels, self.device)
             if half:
-                _in_bfloat16(network.decoder, but=network.decoder.to_voxels)
+                _in_bfloat16(network.decoder, self.device, but=network.decoder.to_voxels)
         elif half:
-            _in_bfloat16(network)
-        if half and kind in ("dit", "forecaster"):
-            with_autocast: Callable[..., Any] = self.autocast()(network.network)  # type: ignore[operator]
-            network.network = with_autocast
+            _in_bfloat16(network, self.device)
+        if kind in ("dit", "forecaster"):
+            if half:
+                network.network = self.autocast()(network.network)  # type: ignore[operator]
+            if self.device == "cpu":
+                network.network = _few_rows_at_once(network.network, max(1, CACHED_WIDTH // network.config.width))
         return network
 
 
@@ -207,19 +212,34 @@ class Parts:
         return self.runtime.prepare(kind, model)
 
 
-def _in_bfloat16(network: nn.Module, but: nn.Module | None = None) -> None:
+def _in_bfloat16(network: nn.Module, device: str, but: nn.Module | None = None) -> None:
     """Convert the weights of linear layers once, as autocast would at every call; those inside ``but`` stay float32.
 
-    On a CPU they lie in memory column by column from then on, which oneDNN multiplies faster.
+    On a CPU that multiplies bfloat16 they are packed too (``models/packed.py``).
     """
     import torch
 
+    from .models.packed import can_pack, pack
+
+    if device == "cpu" and can_pack():
+        pack(network, but)
+        return
     kept = set() if but is None else set(but.modules())
     for layer in network.modules():
         if isinstance(layer, torch.nn.Linear) and layer not in kept:
             layer.to(torch.bfloat16)
-            if layer.weight.device.type == "cpu":
-                layer.weight.data = layer.weight.data.t().contiguous().t()
+
+
+def _few_rows_at_once(network: Callable[..., Tensor], most: int) -> Callable[..., Tensor]:
+    """A transformer that takes so many rows of a batch at a time: a CPU gains nothing from more."""
+    import torch
+
+    def call(x: Tensor, t: Tensor, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:
+        parts = [slice(start, start + most) for start in range(0, len(x), most)]
+        rows = [network(x[p], t[p], conditions.rows(p), None if context is None else context[p]) for p in parts]
+        return torch.cat(rows)
+
+    return call
 
 
 def _keep_float32(layer: nn.Module, device: str) -> None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conditions import ConditionBatch, ConditionEmbedder, ConditionSpec
-from .layers import GRID, NUM_TOKENS, AdaLNBlock, ScalarEmbedding, modulate, sincos_positions
+from .layers import GRID, NUM_TOKENS, AdaLNBlock, ScalarEmbedding, adaptive_norm, sincos_positions
 from .noise import NoiseColour
 from .prior import GaussianPrior
 
@@ -86,7 +86,6 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(
             AdaLNBlock(config.width, config.num_heads, config.mlp_ratio) for _ in range(config.depth)
         )
-        self.norm_out = nn.LayerNorm(config.width, elementwise_affine=False, eps=1e-6)
         self.modulation_out = nn.Linear(config.width, 2 * config.width)
         self.tokens_out = nn.Linear(config.width, config.channels)
         for layer in (self.modulation_out, self.tokens_out):
@@ -135,4 +134,4 @@ class DiT(nn.Module):
         for block in self.blocks:
             h = block(h, c)
         shift, scale = self.modulation_out(F.silu(c))[:, None].chunk(2, dim=-1)
-        return self.tokens_out(modulate(self.norm_out(h), shift, scale))
+        return self.tokens_out(adaptive_norm(h, shift, scale))

@@ -12,7 +12,9 @@ from braing3n_core.models.layers import (
     PATCH,
     AdaLNBlock,
     Attention,
+    RMSNorm,
     ScalarEmbedding,
+    adaptive_norm,
     patchify,
     pixel_shuffle_3d,
     sincos_positions,
@@ -90,3 +92,33 @@ def test_a_scalar_embedding_tells_close_numbers_apart() -> None:
     embed = ScalarEmbedding(32)
     near = embed(torch.tensor([0.5, 0.51]))
     assert (near[0] - near[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_rms_normalisation_is_the_one_of_pytorch(dtype: torch.dtype, close: float) -> None:
+    torch.manual_seed(0)
+    norm = RMSNorm(72)
+    torch.nn.init.normal_(norm.weight, 1.0, 0.3)
+    x = torch.cat([5 * torch.randn(40, 72), torch.zeros(1, 72), 1e-4 * torch.randn(2, 72)])
+    expected = F.rms_norm(x, (72,), norm.weight, 1e-6)
+    found = norm(x.to(dtype))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), expected, rtol=close, atol=close)
+
+
+def test_rms_normalisation_has_the_gradients_of_pytorchs() -> None:
+    torch.manual_seed(0)
+    norm = RMSNorm(24)
+    x, weigh = torch.randn(7, 24, requires_grad=True), torch.randn(7, 24)
+    expected = torch.autograd.grad((F.rms_norm(x, (24,), norm.weight, 1e-6) * weigh).sum(), [x, norm.weight])
+    found = torch.autograd.grad((norm(x) * weigh).sum(), [x, norm.weight])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_with_a_shift_and_a_scale_is_the_same_for_a_row_and_for_a_batch() -> None:
+    torch.manual_seed(0)
+    x, shift, scale = torch.randn(3, 50, 24), torch.randn(3, 1, 24), torch.randn(3, 1, 24)
+    batch = adaptive_norm(x, shift, scale)
+    torch.testing.assert_close(batch, F.layer_norm(x, (24,), eps=1e-6) * (1 + scale) + shift)
+    rows = [adaptive_norm(x[i : i + 1], shift[i : i + 1], scale[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(torch.cat(rows), batch)

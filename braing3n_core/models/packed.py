@@ -1,0 +1,60 @@
+"""Linear layers as oneDNN multiplies them, for inference in bfloat16 on a CPU.
+
+PyTorch's own linear layer puts the weights into the order of the processor's matrix unit at every call, and adds the
+bias in a pass of its own. Here they are put into that order once. The operators are those to which ``torch.compile``
+lowers a linear layer on a CPU; their names are not public, so :func:`can_pack` asks for them first.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .layers import MLP
+
+
+def can_pack() -> bool:
+    """Whether this PyTorch has the operators, and this processor multiplies bfloat16."""
+    operators = torch.ops.mkldnn
+    wanted = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    return torch.backends.mkldnn.is_available() and all(hasattr(operators, name) for name in wanted) and bool(
+        operators._is_mkldnn_bf16_supported()
+    )
+
+
+class PackedLinear(nn.Module):
+    """A linear layer with packed weights in bfloat16: (...,D) of any type -> (...,E) in bfloat16.
+
+    gelu: whether the product goes through a GELU in the same pass. The layer cannot be trained, saved or moved.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layer: nn.Linear, *, gelu: bool = False) -> None:
+        super().__init__()
+        packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach().to(torch.bfloat16))
+        bias = None if layer.bias is None else layer.bias.detach().to(torch.bfloat16)
+        self.register_buffer("weight", packed, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+        self.activation = ("gelu", "none") if gelu else ("none", "")
+
+    def forward(self, x: Tensor) -> Tensor:
+        kind, algorithm = self.activation
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(
+            x.to(torch.bfloat16), self.weight, self.bias, kind, [], algorithm
+        )
+        return y
+
+
+def pack(network: nn.Module, but: nn.Module | None = None) -> None:
+    """Put packed layers in the place of the linear ones; those inside ``but`` stay as they are."""
+    kept = set() if but is None else set(but.modules())
+    for parent in list(network.modules()):
+        if parent in kept:
+            continue
+        if isinstance(parent, MLP) and isinstance(parent[0], nn.Linear):
+            parent[0], parent[1] = PackedLinear(parent[0], gelu=True), nn.Identity()
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear and child not in kept:
+                setattr(parent, name, PackedLinear(child))
