@@ -53,7 +53,8 @@ def fit_prior(
     """Weighted ridge regression of the target (n,N,C) on the conditions (and the baseline's components).
 
     What they leave becomes factors and sigma. weight (n,): importance of each row, in any unit. With ``reliability``
-    effects that are not reliable keep their share in those that are (:func:`reliable_part`).
+    effects that are not reliable keep their share in those that are (:func:`reliable_part`). A prior of few maps is
+    for a small file, and its sigma too is kept in few digits.
     """
     row, known = prior.features.rows(conditions)
     prior.features.averages.copy_((row * known).sum(0) / known.sum(0).clamp(min=1))
@@ -65,13 +66,20 @@ def fit_prior(
     solution = ridge(design, y, w)
     if reliability is not None:
         solution = reliable_part(solution, design, y, w, reliability)
-    prior.weight.copy_(solution.float())
-    residual = (y - design.float() @ prior.weight) * (w / w.sum()).sqrt().float()[:, None]
+    prior.set_coefficients(solution)
+    residual = (y - prior.mean(conditions, context).flatten(1)) * (w / w.sum()).sqrt().float()[:, None]
     variance = residual.square().sum(0)
     if len(prior.factors):
         prior.factors.copy_(principal_factors(residual, len(prior.factors)))
         variance = variance - prior.factors.square().sum(0)
-    prior.sigma.copy_(variance.clamp(min=1e-4).sqrt().reshape(prior.sigma.shape))
+    sigma = variance.clamp(min=1e-4).sqrt().reshape(prior.sigma.shape)
+    prior.sigma.copy_(_sixteenths(sigma) if len(prior.maps) else sigma)
+
+
+def _sixteenths(sizes: Tensor) -> Tensor:
+    """Positive numbers with four binary digits, off by at most a 32nd: few different ones, which compress."""
+    digits, exponent = torch.frexp(sizes)
+    return torch.ldexp((digits * 16).round() / 16, exponent)
 
 
 def principal_factors(rows: Tensor, count: int) -> Tensor:

@@ -30,12 +30,12 @@ def rounded(tensor: Tensor, size: Tensor) -> Tensor:
 
 
 def rounded_transformer(tensors: dict[str, Tensor], levels: float) -> dict[str, Tensor]:
-    """All matrices of a transformer's weights rounded; vectors, which are small, and sigma stay as they are."""
+    """All matrices of a transformer's weights rounded; what is small, has few digits or is sigma stays as it is."""
     found = dict(tensors)
     for name, tensor in tensors.items():
         if name in ("prior.weight", "prior.factors", "prior.components"):
             found[name] = rounded(tensor, tensors["prior.sigma"].flatten() / levels)
-        elif tensor.ndim == 2 and name != "prior.sigma":
+        elif tensor.ndim == 2 and name not in ("prior.sigma", "prior.shares", "prior.maps"):
             rms = tensor.double().square().mean(1, keepdim=True).sqrt().clamp(min=2.0**-20)
             found[name] = rounded(tensor, rms / levels)
     return found

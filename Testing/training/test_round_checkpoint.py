@@ -36,6 +36,14 @@ def test_vectors_stay_and_a_row_of_zeros_is_no_trouble() -> None:
         assert torch.equal(tensor, tensors[name])
 
 
+def test_what_has_few_digits_already_or_is_small_stays_too() -> None:
+    draw = torch.Generator().manual_seed(2)
+    maps = torch.randint(-127, 128, (2, 9), generator=draw, dtype=torch.int8)
+    tensors = {"prior.sigma": torch.ones(3, 3), "prior.maps": maps, "prior.shares": torch.randn(5, 2, generator=draw)}
+    for name, tensor in rounded_transformer(tensors, levels=8).items():
+        assert torch.equal(tensor, tensors[name])
+
+
 def test_the_command_writes_a_checkpoint_that_loads_and_takes_less_room(tmp_path: Path) -> None:
     source = resolve("small") / "forecaster"
     command = [sys.executable, "-m", "training.round_checkpoint", "--checkpoint", str(source), "--levels", "4"]

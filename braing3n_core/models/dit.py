@@ -30,11 +30,12 @@ class DiTConfig:
     context_channels: channels of the baseline's latents given beside x_t (0 for generation).
     prior: ``none`` (paper) or ``gaussian`` (ADR 5); prior_by: condition with its own coefficients;
     prior_components: components of the baseline that the mean may depend on; prior_factors: directions in which what
-    the mean leaves varies as a whole. limits: of scalars, in their own units,
-    where training ended: a forecast beyond the longest horizon goes on at the rate of that horizon. waves: of the
-    embedding of time and scalars, ``falling`` or ``even`` (ADR 22). noise_scales: by contrast, the size of
-    the noise to draw brains from, where it is not 1 (ADR 23). noise_colour: whether that noise has a colour (ADR 25).
-    disease_guidance: by disease, the guidance to draw brains with, where it is not the paper's (ADR 26).
+    the mean leaves varies as a whole; prior_maps: what the mean is made of (0: a map for each column, ADR 28).
+    limits: of scalars, in their own units, where training ended: a forecast beyond the longest horizon goes on at the
+    rate of that horizon. waves: of the embedding of time and scalars, ``falling`` or ``even`` (ADR 22). noise_scales:
+    by contrast, the size of the noise to draw brains from, where it is not 1 (ADR 23). noise_colour: whether that noise
+    has a colour (ADR 25). disease_guidance: by disease, the guidance to draw brains with, where it is not the paper's
+    (ADR 26).
     """
 
     width: int = 1152
@@ -59,6 +60,7 @@ class DiTConfig:
     prior_by: str | None = None
     prior_components: int = 0
     prior_factors: int = 0
+    prior_maps: int = 0
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
     waves: str = "falling"
     noise_scales: dict[str, float] = field(default_factory=dict)
@@ -94,8 +96,8 @@ class DiT(nn.Module):
         self.prior = None
         if config.prior == "gaussian":
             self.prior = GaussianPrior(
-                self.spec, NUM_TOKENS, config.channels, by=config.prior_by, components=config.prior_components,
-                factors=config.prior_factors,
+                self.spec, (NUM_TOKENS, config.channels), by=config.prior_by, components=config.prior_components,
+                factors=config.prior_factors, maps=config.prior_maps,
             )
         self.noise = None
         if config.noise_colour:

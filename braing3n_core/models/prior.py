@@ -16,8 +16,10 @@ C_t = t^2 S + (1-t)^2 I
 
 where C_t is inverted through a matrix of K by K (Woodbury).
 
+With maps the mean is made of few (M rows): mu = design shares maps, instead of one map for each column (ADR 28).
+
 Shape legend: B batch, N tokens, C channels, P = N C, F features of the conditions, R components of the baseline,
-K factors.
+K factors, M maps.
 """
 
 from __future__ import annotations
@@ -79,22 +81,28 @@ class GaussianPrior(nn.Module):
     """mu(c, baseline) of the target, sigma and factors of what varies about it, and the velocity they imply."""
 
     weight: Tensor
+    shares: Tensor
+    maps: Tensor
     sigma: Tensor
     factors: Tensor
     components: Tensor
     centre: Tensor
 
     def __init__(
-        self, spec: ConditionSpec, num_tokens: int, channels: int, *, by: str | None = None, components: int = 0,
-        factors: int = 0,
+        self, spec: ConditionSpec, shape: tuple[int, int], *, by: str | None = None, components: int = 0,
+        factors: int = 0, maps: int = 0,
     ) -> None:
+        """shape: (N, C). by: the condition with coefficients of its own. The rest: how many of each, 0 for none."""
         super().__init__()
         self.features = ConditionFeatures(spec, by)
-        self.shape = (num_tokens, channels)
-        size = num_tokens * channels
-        self.register_buffer("weight", torch.zeros(self.features.size + components, size))
-        self.register_buffer("sigma", torch.ones(num_tokens, channels))
-        # Without factors there is nothing to store, and checkpoints from before there were any still fit.
+        self.shape = shape
+        size = shape[0] * shape[1]
+        columns = self.features.size + components
+        # What a prior does not have is not stored, and checkpoints from before there was such a thing still fit.
+        self.register_buffer("weight", torch.zeros(0 if maps else columns, size), persistent=maps == 0)
+        self.register_buffer("shares", torch.zeros(columns, maps), persistent=maps > 0)
+        self.register_buffer("maps", torch.zeros(maps, size, dtype=torch.int8), persistent=maps > 0)
+        self.register_buffer("sigma", torch.ones(shape))
         self.register_buffer("factors", torch.zeros(factors, size), persistent=factors > 0)
         self.register_buffer("components", torch.zeros(components, size))
         self.register_buffer("centre", torch.zeros(size if components else 0))
@@ -109,7 +117,24 @@ class GaussianPrior(nn.Module):
     def mean(self, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:
         """mu (B,N,C), always in float32: bfloat16 would round away the small change that an edit is."""
         with torch.autocast(self.weight.device.type, enabled=False):
-            return (self.design(conditions, context) @ self.weight).reshape(-1, *self.shape)
+            design = self.design(conditions, context)
+            mu = design @ self.shares @ self.maps.to(design) if len(self.maps) else design @ self.weight
+            return mu.reshape(-1, *self.shape)
+
+    @torch.no_grad()
+    def set_coefficients(self, coefficients: Tensor) -> None:
+        """Keep the coefficients (F+R,P) of the mean: as they are, or as the nearest that have so few maps.
+
+        A map is kept in 127ths of its largest number, which is far less than it is sure of.
+        """
+        if not len(self.maps):
+            self.weight.copy_(coefficients)
+            return
+        left, sizes, right = torch.linalg.svd(coefficients.double(), full_matrices=False)
+        count = len(self.maps)
+        step = right[:count].abs().amax(1) / 127
+        self.maps.copy_((right[:count] / step[:, None]).round())
+        self.shares.copy_(left[:, :count] * sizes[:count] * step)
 
     def velocity(self, x: Tensor, t: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B,N,C), t (B,1,1) -> (Gaussian velocity, whitened input, scale of the network's output), float32.

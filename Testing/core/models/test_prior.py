@@ -13,7 +13,7 @@ SPEC = ConditionSpec({"sex": ("F", "M"), "modality": ("T1", "T2")}, {"age_years"
 
 
 def prior_of(sigma: float) -> GaussianPrior:
-    prior = GaussianPrior(SPEC, 1, 1)
+    prior = GaussianPrior(SPEC, (1, 1))
     prior.sigma.fill_(sigma)
     return prior
 
@@ -62,7 +62,7 @@ def test_integrating_it_carries_noise_to_the_target_distribution() -> None:
 
 
 def test_the_mean_is_linear_in_the_features_of_the_conditions() -> None:
-    prior = GaussianPrior(SPEC, 2, 1)
+    prior = GaussianPrior(SPEC, (2, 1))
     with torch.no_grad():
         prior.weight[prior.features.columns - 2] = torch.tensor([3.0, 0.0])  # the standardised age
     rows = [{"sex": "F", "modality": "T1", "age_years": age} for age in (50.0, 70.0, 90.0)]
@@ -88,7 +88,7 @@ def test_a_grouping_condition_has_its_own_coefficients() -> None:
 
 
 def test_the_mean_can_follow_the_baseline() -> None:
-    prior = GaussianPrior(SPEC, 2, 1, components=1)
+    prior = GaussianPrior(SPEC, (2, 1), components=1)
     with torch.no_grad():
         prior.components.copy_(torch.tensor([[1.0, 0.0]]))
         prior.centre.copy_(torch.tensor([10.0, 0.0]))
@@ -113,7 +113,7 @@ def test_an_untrained_network_with_the_prior_is_the_prior_alone() -> None:
 
 def prior_with_factors(elements: int = 6, factors: int = 2) -> tuple[GaussianPrior, torch.Tensor]:
     """A prior of so many tokens of one channel, in float64, and its covariance."""
-    prior = GaussianPrior(SPEC, elements, 1, factors=factors).double()
+    prior = GaussianPrior(SPEC, (elements, 1), factors=factors).double()
     generator = torch.Generator().manual_seed(4)
     prior.factors.copy_(torch.randn(factors, elements, generator=generator))
     prior.sigma.copy_(0.2 + torch.rand(elements, 1, generator=generator))
@@ -152,10 +152,10 @@ def test_with_factors_integrating_it_makes_the_elements_vary_together_as_the_tar
 
 def test_near_the_brain_its_velocity_in_single_precision_is_that_in_double() -> None:
     generator = torch.Generator().manual_seed(3)
-    exact = GaussianPrior(SPEC, 400, 1, factors=8).double()
+    exact = GaussianPrior(SPEC, (400, 1), factors=8).double()
     exact.sigma.fill_(0.03)
     exact.factors.copy_(torch.randn(8, 400, generator=generator))
-    single = GaussianPrior(SPEC, 400, 1, factors=8)
+    single = GaussianPrior(SPEC, (400, 1), factors=8)
     single.load_state_dict(exact.state_dict())
     x, mu = torch.randn(2, 1, 400, 1, generator=generator)
     found = [prior.velocity(x.to(prior.sigma), torch.full((1, 1, 1), 0.98).to(prior.sigma), mu.to(prior.sigma))[0]
@@ -164,5 +164,30 @@ def test_near_the_brain_its_velocity_in_single_precision_is_that_in_double() -> 
 
 
 def test_a_prior_without_factors_stores_none_so_that_older_checkpoints_still_load() -> None:
-    assert "factors" not in GaussianPrior(SPEC, 2, 1).state_dict()
-    assert "factors" in GaussianPrior(SPEC, 2, 1, factors=3).state_dict()
+    assert "factors" not in GaussianPrior(SPEC, (2, 1)).state_dict()
+    assert "factors" in GaussianPrior(SPEC, (2, 1), factors=3).state_dict()
+
+
+def test_a_mean_of_few_maps_is_the_nearest_of_that_rank_and_one_of_all_is_exact_to_the_step() -> None:
+    draw = torch.Generator().manual_seed(0)
+    full = GaussianPrior(SPEC, (30, 4))
+    coefficients = torch.randn(full.features.size, 2, generator=draw) @ torch.randn(2, 120, generator=draw)
+    coefficients += 0.01 * torch.randn(coefficients.shape, generator=draw)
+    full.set_coefficients(coefficients)
+    rows = ConditionBatch.from_rows(SPEC, [
+        {"sex": "F", "modality": "T1", "age_years": 30.0}, {"modality": "T2", "age_years": 80.0}, {}
+    ])
+    expected, errors = full.mean(rows), []
+    for count in (1, 2, full.features.size):
+        few = GaussianPrior(SPEC, (30, 4), maps=count)
+        few.features.averages.copy_(full.features.averages)
+        few.set_coefficients(coefficients)
+        assert few.maps.dtype == torch.int8 and int(few.maps.abs().max()) == 127
+        errors.append(float((few.mean(rows) - expected).norm() / expected.norm()))
+    assert errors[0] > 0.1 and errors[1] < 0.03 and errors[2] < 0.02
+
+
+def test_a_prior_keeps_what_it_has_and_older_weights_still_fit() -> None:
+    assert {"shares", "maps"} & set(GaussianPrior(SPEC, (3, 2)).state_dict()) == set()
+    few = GaussianPrior(SPEC, (3, 2), maps=1)
+    assert {"shares", "maps"} <= set(few.state_dict()) and "weight" not in few.state_dict()
