@@ -37,9 +37,8 @@ class Workload:
     part: str = ""
     careful: bool = False
 
-    def network(self, runtime: Runtime) -> nn.Module:
-        """The network as it is timed: by ``runtime`` as BrainG3N loads it, or as its authors would call it."""
-        network = self.build()
+    def ready(self, network: nn.Module, runtime: Runtime) -> nn.Module:
+        """A built network as it is timed: by ``runtime`` as BrainG3N loads it, or as its authors would call it."""
         if self.part:
             ready: nn.Module = runtime.prepare(self.part, network)
             return ready

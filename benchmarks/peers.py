@@ -86,14 +86,16 @@ def measure(name: str, load: Workload, device: str, repeats: int) -> Row:
 
     runtime = choose_runtime(device)
     with torch.inference_mode(), runtime.autocast():
-        network = load.network(runtime)
+        network = load.build()
+        millions = parameters_in_millions(network)  # before it is made ready: packed weights are no parameters
+        network = load.ready(network, runtime)
         call = load.prepare(network, runtime.device)
         seconds = [timed(call, runtime.device) for _ in range(repeats + 1)][1:]
     unit = 1e9 if sys.platform == "darwin" else 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     if runtime.device == "cuda":
         peak = torch.cuda.max_memory_allocated() / 1e9
-    return Row(name, parameters_in_millions(network), load.megavoxels, statistics.median(seconds), peak, calls=seconds)
+    return Row(name, millions, load.megavoxels, statistics.median(seconds), peak, calls=seconds)
 
 
 def timed(call: Callable[[], Any], device: str) -> float:

@@ -48,13 +48,16 @@ class PackedLinear(nn.Module):
 
 
 def pack(network: nn.Module, but: nn.Module | None = None) -> None:
-    """Put packed layers in the place of the linear ones; those inside ``but`` stay as they are."""
-    kept = set() if but is None else set(but.modules())
-    for parent in list(network.modules()):
-        if parent in kept:
+    """Put packed layers in the place of the linear ones, ``but`` and what is in it excepted.
+
+    One after the other: what has been packed is let go, so that no two copies of all weights are held.
+    """
+    if isinstance(network, MLP) and isinstance(network[0], nn.Linear):
+        network[0], network[1] = PackedLinear(network[0], gelu=True), nn.Identity()
+    for name, child in list(network.named_children()):
+        if child is but:
             continue
-        if isinstance(parent, MLP) and isinstance(parent[0], nn.Linear):
-            parent[0], parent[1] = PackedLinear(parent[0], gelu=True), nn.Identity()
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear and child not in kept:
-                setattr(parent, name, PackedLinear(child))
+        if type(child) is nn.Linear:
+            setattr(network, name, PackedLinear(child))
+        else:
+            pack(child, but)
