@@ -73,13 +73,13 @@ def fit_prior(
         prior.factors.copy_(principal_factors(residual, len(prior.factors)))
         variance = variance - prior.factors.square().sum(0)
     sigma = variance.clamp(min=1e-4).sqrt().reshape(prior.sigma.shape)
-    prior.sigma.copy_(_sixteenths(sigma) if len(prior.maps) else sigma)
+    prior.sigma.copy_(_eighths(sigma) if len(prior.maps) else sigma)
 
 
-def _sixteenths(sizes: Tensor) -> Tensor:
-    """Positive numbers with four binary digits, off by at most a 32nd: few different ones, which compress."""
+def _eighths(sizes: Tensor) -> Tensor:
+    """Positive numbers with three binary digits, off by at most a sixteenth: few different ones, which compress."""
     digits, exponent = torch.frexp(sizes)
-    return torch.ldexp((digits * 16).round() / 16, exponent)
+    return torch.ldexp((digits * 8).round() / 8, exponent)
 
 
 def principal_factors(rows: Tensor, count: int) -> Tensor:

@@ -62,13 +62,15 @@ class ForecasterTraining:
     """preset: ``change`` (a flow of the change, ADR 9) or ``bridge`` (the paper's path from baseline to follow-up).
 
     bridge_sigma and bridge_envelope: the bridge's training noise. reliability: least one at which an effect in the
-    Gaussian's mean has a map of its own; 0 gives one to all (ADR 27).
+    Gaussian's mean has a map of its own; 0 gives one to all (ADR 27). left_out: conditions that nothing is learnt of.
+    What is seldom given should be, if it says the same as others: unknown it takes its average, ill people's included.
     """
 
     preset: str = "change"
     bridge_sigma: float = 0.1
     bridge_envelope: str = "parabolic"
     reliability: float = 0.0
+    left_out: tuple[str, ...] = ()
 
 
 class BridgeMatching(nn.Module):
@@ -202,7 +204,8 @@ def main() -> None:
         )
     torch.manual_seed(train_config.seed)
     records = [data.records[i] for i in pairs.baseline.tolist()]
-    conditions = conditions_of(records, config.spec(), horizon_years=pairs.horizon_years.tolist())
+    unknown: dict[str, list[None]] = {name: [None] * len(records) for name in extra.left_out}
+    conditions = conditions_of(records, config.spec(), horizon_years=pairs.horizon_years.tolist(), **unknown)
     draws = draws_of_pairs(pairs.horizon_years.tolist(), [str(r["subject"]) for r in records], train_config)
     visits = Visits(
         data, pairs, conditions.to(settings.device), config.condition_dropout, settings.device, draws

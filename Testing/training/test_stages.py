@@ -111,6 +111,17 @@ def test_a_run_of_no_steps_leaves_the_forecaster_its_gaussian_alone(runs: Path, 
     assert not any(np.any(value) for name, value in tensors.items() if name.startswith("out"))
 
 
+def test_of_a_condition_that_is_left_out_the_forecaster_learns_nothing(runs: Path, tmp_path: Path) -> None:
+    latents = ["--tokenizer", runs / "tokenizer/tokenizer", "--latents", runs / "tokenizer"]
+    stage("train_forecaster", CONFIG, *latents, "--out", tmp_path, "--set", "forecaster.train.steps=0",
+          "--set", 'forecaster.extra.left_out=["age_years"]', "--set", "forecaster.model.prior_components=0")
+    opened = load_checkpoint(tmp_path / "forecaster", "forecaster")
+    weight = torch.from_numpy(opened.tensors()["prior.weight"])
+    words = sum(len(vocabulary) for vocabulary in opened.config["categories"].values())
+    age = 1 + words + 2 * list(opened.config["scalars"]).index("age_years")
+    assert not weight[age : age + 2].any() and weight[age + 2 :].any()
+
+
 def test_training_writes_a_table_with_a_row_a_step(runs: Path) -> None:
     with (runs / "mae/log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -125,14 +125,14 @@ class GaussianPrior(nn.Module):
     def set_coefficients(self, coefficients: Tensor) -> None:
         """Keep the coefficients (F+R,P) of the mean: as they are, or as the nearest that have so few maps.
 
-        A map is kept in 127ths of its largest number, which is far less than it is sure of.
+        A map is kept in 63rds of its largest number: finer than it is sure of.
         """
         if not len(self.maps):
             self.weight.copy_(coefficients)
             return
         left, sizes, right = torch.linalg.svd(coefficients.double(), full_matrices=False)
         count = len(self.maps)
-        step = right[:count].abs().amax(1) / 127
+        step = right[:count].abs().amax(1) / 63
         self.maps.copy_((right[:count] / step[:, None]).round())
         self.shares.copy_(left[:, :count] * sizes[:count] * step)
 

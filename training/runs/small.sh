@@ -10,14 +10,16 @@ python=${PYTHON:-python}
 config=training/configs/small.toml
 
 # Four contrasts of many anatomies and of ICBM152 for the encoder and the tokenizer; many T1 of the ICBM152 anatomy for
-# the encoder and the probes; T1 of two visits for the forecaster; the other contrasts of ICBM152 for the generator, and
-# in them as many further gliomas with the IDH1 mutation as without. Nothing is learnt from the last six: on those that
-# are called valid the generator is calibrated, on held_out it is judged, by probes that are fitted on the readers.
+# the encoder and the probes; T1 of two visits for the forecaster (pairs is the beginning of rates); the other contrasts
+# of ICBM152 for the generator, and in them as many further gliomas with the IDH1 mutation as without. Nothing is learnt
+# from the last eight: on those that are called valid generator and forecaster are calibrated, on held_out they are
+# judged, by probes that are fitted on the readers.
 # shellcheck disable=SC2086
 $python -m training.build_store --subjects 320 --visits 2 --seed 1 --out "$work/store" $templates
 $python -m training.build_store --subjects 200 --visits 1 --seed 5 --out "$work/contrasts"
 $python -m training.build_store --subjects 2400 --visits 1 --seed 11 --t1-only --out "$work/many"
 $python -m training.build_store --subjects 220 --visits 2 --seed 3 --t1-only --out "$work/pairs"
+$python -m training.build_store --subjects 600 --visits 2 --seed 3 --t1-only --out "$work/rates"
 $python -m training.build_store --subjects 320 --visits 1 --seed 31 --modalities T1C T2 FLAIR --out "$work/three"
 $python -m training.build_store --subjects 16000 --visits 1 --seed 37 --disease glioma --each-idh1 100 \
     --modalities T1C T2 FLAIR --out "$work/gliomas"
@@ -26,7 +28,9 @@ $python -m training.build_store --subjects 4000 --visits 1 --seed 47 --disease g
     --modalities FLAIR --out "$work/valid_gliomas"
 $python -m training.build_store --subjects 300 --visits 1 --seed 53 --disease HC MCI AD PD --t1-only \
     --out "$work/valid_diseases"
+$python -m training.build_store --subjects 150 --visits 2 --seed 73 --t1-only --out "$work/valid_rates"
 $python -m training.build_store --subjects 100 --visits 2 --seed 2 --out "$work/held_out"
+$python -m training.build_store --subjects 150 --visits 2 --seed 71 --t1-only --out "$work/held_out_rates"
 $python -m training.build_store --subjects 1200 --visits 1 --seed 61 --disease HC MCI AD PD --t1-only \
     --out "$work/readers"
 $python -m training.build_store --subjects 4000 --visits 1 --seed 67 --disease PD --t1-only --out "$work/readers_pd"
@@ -42,6 +46,8 @@ $python -m training.train_decoder "$config" --store "$work/contrasts" "$work/sto
 tokenizer="$work/decoder/tokenizer"
 cache=($python -m training.cache_latents --encoder "$encoder" --tokenizer "$tokenizer")
 "${cache[@]}" --store "$work/pairs" "$work/many" --out "$work/latents"
+"${cache[@]}" --store "$work/rates" --out "$work/rates_latents"
+"${cache[@]}" --store "$work/valid_rates" --out "$work/valid_rates_latents"
 "${cache[@]}" --store "$work/three" "$work/gliomas" --out "$work/contrasts_latents"
 "${cache[@]}" --store "$work/valid" "$work/valid_gliomas" --out "$work/valid_latents"
 "${cache[@]}" --store "$work/valid_diseases" --out "$work/valid_diseases_latents"
@@ -53,14 +59,18 @@ $python -m training.fit_probes "${sets[@]}" --out "$work/probes"
 $python -m training.train_dit "$config" "${sets[@]}" "$work/contrasts_latents" --out "$work/exact" \
     --set 'dit.extra.only.anatomy="icbm152"'
 $python -m training.round_checkpoint --checkpoint "$work/exact/dit" --out "$work/dit"
-$python -m training.train_forecaster "$config" "${sets[@]}" --out "$work/forecaster"
+$python -m training.train_forecaster "$config" --tokenizer "$tokenizer" \
+    --latents "$work/decoder" "$work/rates_latents" --out "$work/forecaster"
 
 TOKENIZER=decoder/tokenizer bash training/runs/collect.sh "$work" "$work/small"
-# How much noise to draw brains from, and the guidance at which they show the disease that was asked for.
+# How far to trust forecasts, how much noise to draw brains from, and the guidance at which they show the disease that
+# was asked for.
+$python -m training.calibrate_forecaster --forecaster "$work/small/forecaster" --probes "$work/small/probes" \
+    --latents "$work/valid_rates_latents" --out "$work/small"
 $python -m training.calibrate_generator --checkpoint "$work/small" --latents "$work/valid_latents" --samples 32 \
     --out "$work/small"
 $python -m training.calibrate_guidance --checkpoint "$work/small" --latents "$work/valid_diseases_latents" \
     --out "$work/small"
-$python -m training.evaluate all --store "$work/held_out" --checkpoint "$work/small" \
+$python -m training.evaluate all --store "$work/held_out" "$work/held_out_rates" --pairs 250 --checkpoint "$work/small" \
     --train-latents "$work/decoder" "$work/latents" "$work/contrasts_latents" \
     --reader-latents "$work/readers_latents" -o "$work/report"
