@@ -15,7 +15,8 @@ from typing import Any
 class Calibration:
     """gain: factor on the change of latents. spread: by task, factor on the width of an interval on each side.
 
-    fitted: how it was found (subjects, pairs, level, raw and calibrated slope and coverage), for people to read.
+    fitted: how it was found (subjects, pairs, level, raw and calibrated slope and coverage), for people to read, and
+    the ``names`` of the subjects, for evaluations to leave them out.
     """
 
     gain: float = 1.0

@@ -88,9 +88,11 @@ def trajectory(outcome: Forecast) -> dict[str, Any]:
 
     ``readings`` are calibrated where the checkpoint is; ``raw`` are what the forecaster says by itself.
     """
+    calibration = outcome.calibration.to_dict()
+    calibration["fitted"].pop("names", None)  # hundreds of keys that only evaluations ask for
     return {
         "conditions": outcome.conditions, "read_from_probes": list(outcome.read), "interval_percent": [5, 95],
-        "calibration": outcome.calibration.to_dict(), "baseline": {r.task: _value(r) for r in outcome.baseline},
+        "calibration": calibration, "baseline": {r.task: _value(r) for r in outcome.baseline},
         "horizons": [_row(point) for point in outcome.points],
     }
 

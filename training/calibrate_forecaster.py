@@ -9,7 +9,8 @@ table of forecasts.
 
 For each pair of visits the ensemble is drawn and read by the probes. The gain is the least-squares factor from the
 forecast's change to the real follow-up's, both read by the ventricle probe. A task's spread is the conformal factor
-that makes the 5-95 % interval of the ensemble hold the true value of the follow-up in at least 90 % of pairs. What is
+that makes the 5-95 % interval of the ensemble hold what the probe reads in the real follow-up in 90 % of pairs or more:
+the interval starts at its reading of the scan, and whether the probe reads rightly is no matter of forecasts. What is
 reported as calibrated was fitted on the other half of the subjects to fit on; what is kept was fitted on all of them.
 """
 
@@ -33,11 +34,11 @@ from braing3n_core.models.dit import DiT, DiTConfig
 from braing3n_core.probes import LinearProbe, ProbePanel
 
 from .conditions import conditions_of
-from .fit_probes import REGRESSIONS, total
+from .fit_probes import REGRESSIONS
 from .latents import LatentSet
 from .loop import TrainingError, pick_device
 from .stage import command, load_model, save_again
-from .store import Record, subject_keys
+from .store import subject_keys
 from .train_forecaster import Pairs, visit_pairs
 
 LEVEL = 0.9
@@ -47,19 +48,17 @@ ANCHOR = "ventricle_volume"
 
 @dataclass(frozen=True)
 class Reads:
-    """One task over n pairs. baseline, follow_up: what the probe reads in the real scans; truth: of the follow-up.
-
-    samples (n,S): what it reads in the raw forecasts.
+    """One task over n pairs. baseline, follow_up (n,): what the probe reads in the real scans; samples (n,S): what it
+    reads in the raw forecasts.
     """
 
     baseline: np.ndarray
     follow_up: np.ndarray
-    truth: np.ndarray
     samples: np.ndarray
 
     def rows(self, chosen: np.ndarray) -> Reads:
         """Some of the pairs."""
-        return Reads(self.baseline[chosen], self.follow_up[chosen], self.truth[chosen], self.samples[chosen])
+        return Reads(self.baseline[chosen], self.follow_up[chosen], self.samples[chosen])
 
     def with_gain(self, gain: float) -> np.ndarray:
         """Samples (n,S) under a gain: a probe is linear in the latents, and so in the change."""
@@ -75,23 +74,24 @@ def fit_gain(anchor: Reads) -> float:
     return gain if gain > 0 else 1.0
 
 
-def fit_spread(samples: np.ndarray, truth: np.ndarray, level: float = LEVEL) -> float:
-    """The conformal factor on the interval of ``samples`` (n,S) that makes it hold a share ``level`` of truths (n,).
+def fit_spread(samples: np.ndarray, follow_up: np.ndarray, level: float = LEVEL) -> float:
+    """The conformal factor on the interval of ``samples`` (n,S) that makes it hold a share ``level`` of readings (n,).
 
     With too few pairs for that level it is the factor that holds all of them.
     """
     centre, (low, high) = samples.mean(1), _interval(samples, level)
     tiny = np.finfo(float).tiny
-    needed = np.where(truth > centre, (truth - centre) / np.maximum(high - centre, tiny),
-                      (centre - truth) / np.maximum(centre - low, tiny))
-    rank = min(int(np.ceil((len(truth) + 1) * level)), len(truth))
+    needed = np.where(follow_up > centre, (follow_up - centre) / np.maximum(high - centre, tiny),
+                      (centre - follow_up) / np.maximum(centre - low, tiny))
+    rank = min(int(np.ceil((len(follow_up) + 1) * level)), len(follow_up))
     return float(np.sort(needed)[rank - 1])
 
 
-def coverage(samples: np.ndarray, truth: np.ndarray, factor: float = 1.0, level: float = LEVEL) -> float:
-    """Share of truths (n,) inside the interval of ``samples`` (n,S), widened by ``factor``."""
+def coverage(samples: np.ndarray, follow_up: np.ndarray, factor: float = 1.0, level: float = LEVEL) -> float:
+    """Share of follow-ups (n,) inside the interval of ``samples`` (n,S), widened by ``factor``."""
     centre, (low, high) = samples.mean(1), _interval(samples, level)
-    return float(((truth >= centre + factor * (low - centre)) & (truth <= centre + factor * (high - centre))).mean())
+    low, high = centre + factor * (low - centre), centre + factor * (high - centre)
+    return float(((follow_up >= low) & (follow_up <= high)).mean())
 
 
 def calibrate(reads: dict[str, Reads], groups: np.ndarray) -> Calibration:
@@ -100,12 +100,12 @@ def calibrate(reads: dict[str, Reads], groups: np.ndarray) -> Calibration:
     groups: the subject of each pair.
     """
     gain = fit_gain(reads[ANCHOR])
-    spread = {task: fit_spread(r.with_gain(gain), r.truth) for task, r in reads.items()}
+    spread = {task: fit_spread(r.with_gain(gain), r.follow_up) for task, r in reads.items()}
     names = np.unique(groups)
     first = np.isin(groups, names[::2])
     report: dict[str, Any] = {
         "pairs": len(groups), "subjects": len(names), "level": LEVEL, "slope_raw": 1 / gain,
-        "coverage_raw": {task: coverage(r.samples, r.truth) for task, r in reads.items()},
+        "coverage_raw": {task: coverage(r.samples, r.follow_up) for task, r in reads.items()},
     }
     if first.any() and not first.all():
         halves = [(np.flatnonzero(first), np.flatnonzero(~first)), (np.flatnonzero(~first), np.flatnonzero(first))]
@@ -124,9 +124,9 @@ def reported_on(calibration: Calibration, reads: dict[str, Reads], groups: np.nd
     test = {
         "pairs": len(groups), "subjects": len(np.unique(groups)),
         "slope_raw": 1 / fit_gain(reads[ANCHOR]), "slope_calibrated": gain / fit_gain(reads[ANCHOR]),
-        "coverage_raw": {task: coverage(r.samples, r.truth) for task, r in reads.items()},
+        "coverage_raw": {task: coverage(r.samples, r.follow_up) for task, r in reads.items()},
         "coverage_calibrated": {
-            task: coverage(r.with_gain(gain), r.truth, calibration.spread[task]) for task, r in reads.items()
+            task: coverage(r.with_gain(gain), r.follow_up, calibration.spread[task]) for task, r in reads.items()
         },
     }
     return replace(calibration, fitted={**calibration.fitted, "test": test})
@@ -151,7 +151,7 @@ def split_subjects(groups: np.ndarray, first: int | None) -> tuple[np.ndarray, n
 def _crossed(reads: dict[str, Reads], task: str, fit: np.ndarray, test: np.ndarray) -> float:
     gain = fit_gain(reads[ANCHOR].rows(fit))
     known, new = reads[task].rows(fit), reads[task].rows(test)
-    return coverage(new.with_gain(gain), new.truth, fit_spread(known.with_gain(gain), known.truth))
+    return coverage(new.with_gain(gain), new.follow_up, fit_spread(known.with_gain(gain), known.follow_up))
 
 
 def _interval(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -187,31 +187,26 @@ def read_forecasts(
 def collect(model: DiT, data: LatentSet, panel: ProbePanel, options: ForecastOptions, limit: int) -> tuple[
     dict[str, Reads], np.ndarray
 ]:
-    """The reads of every task that has a truth, over at most ``limit`` pairs, and the pairs' subjects."""
+    """The reads of every number that probes read, over at most ``limit`` pairs, and the pairs' subjects.
+
+    Raises TrainingError where there are no pairs, or no probe of :data:`ANCHOR`.
+    """
     pairs = visit_pairs(data.records)
     chosen = torch.linspace(0, len(pairs.baseline) - 1, min(limit, len(pairs.baseline))).long()
     pairs = Pairs(pairs.baseline[chosen], pairs.follow_up[chosen], pairs.horizon_years[chosen])
-    truths = _truths(panel, [data.records[i] for i in pairs.follow_up.tolist()])
-    samples = read_forecasts(model, data, pairs, [panel.probe(task) for task in truths], options)
+    tasks = [task for task, _, _ in REGRESSIONS if task in {probe.task for probe in panel.probes}]
+    if ANCHOR not in tasks or not len(pairs.baseline):
+        raise TrainingError(
+            "calibrate.anchor", f"No pair of visits, or no probe of the {ANCHOR}.",
+            "Its change sets the gain: give visits at two ages, and probes that read it.",
+        )
+    samples = read_forecasts(model, data, pairs, [panel.probe(task) for task in tasks], options)
     ends = [data.latents[index].flatten(1).numpy() for index in (pairs.baseline, pairs.follow_up)]
     reads = {}
-    for (task, truth), ensemble in zip(truths.items(), samples, strict=True):
+    for task, ensemble in zip(tasks, samples, strict=True):
         before, after = (panel.probe(task).scores(end)[:, 0] for end in ends)
-        reads[task] = Reads(before, after, truth, ensemble)
+        reads[task] = Reads(before, after, ensemble)
     return reads, np.array([data.records[i]["subject"] for i in pairs.baseline.tolist()])
-
-
-def _truths(panel: ProbePanel, follow_ups: Sequence[Record]) -> dict[str, np.ndarray]:
-    """By task that the panel reads and whose truth every follow-up has: the truths (n,). Raises TrainingError."""
-    have = {probe.task for probe in panel.probes}
-    known = {task: [total(r, paths) for r in follow_ups] for task, paths, _ in REGRESSIONS if task in have}
-    truths = {task: np.array(values) for task, values in known.items() if values and None not in values}
-    if ANCHOR not in truths:
-        raise TrainingError(
-            "calibrate.anchor", f"No pair of visits with the {ANCHOR} of the follow-up, or no probe of it.",
-            "Its change sets the gain: give visits and probes that have it, such as those of phantoms.",
-        )
-    return truths
 
 
 def recalibrated(old: Checkpoint, calibration: Calibration, out: Path) -> Checkpoint:

@@ -38,7 +38,7 @@ def _reads(shrink: float, confidence: float, seed: int = 0) -> Reads:
     baseline, change, error = rng.normal(30, 8, count), rng.normal(3, 4, count), rng.normal(0, 1, count)
     samples = (change - error)[:, None] + rng.normal(0, 1 / confidence, (count, 16))
     follow_up = baseline + change
-    return Reads(baseline, follow_up, follow_up, baseline[:, None] + shrink * samples)
+    return Reads(baseline, follow_up, baseline[:, None] + shrink * samples)
 
 
 def test_the_gain_undoes_a_forecast_that_changes_too_little() -> None:
@@ -48,20 +48,20 @@ def test_the_gain_undoes_a_forecast_that_changes_too_little() -> None:
 
 def test_a_forecast_that_does_not_change_or_goes_the_wrong_way_stays_raw() -> None:
     plain = _reads(0.27, 1.0)
-    still = Reads(plain.baseline, plain.follow_up, plain.truth, np.repeat(plain.baseline[:, None], 4, 1))
+    still = Reads(plain.baseline, plain.follow_up, np.repeat(plain.baseline[:, None], 4, 1))
     assert fit_gain(still) == 1.0 and fit_gain(_reads(-1.0, 1.0)) == 1.0
 
 
 def test_an_interval_that_is_five_times_too_narrow_is_widened_until_fresh_pairs_are_covered() -> None:
     known, fresh = _reads(1.0, 5.0), _reads(1.0, 5.0, seed=1)
-    factor = fit_spread(known.samples, known.truth)
-    assert coverage(fresh.samples, fresh.truth) < 0.5
-    assert 0.85 <= coverage(fresh.samples, fresh.truth, factor) <= 0.95
+    factor = fit_spread(known.samples, known.follow_up)
+    assert coverage(fresh.samples, fresh.follow_up) < 0.5
+    assert 0.85 <= coverage(fresh.samples, fresh.follow_up, factor) <= 0.95
 
 
 def test_with_too_few_pairs_every_one_of_them_is_covered() -> None:
     known = _reads(1.0, 5.0).rows(np.arange(4))
-    assert coverage(known.samples, known.truth, fit_spread(known.samples, known.truth) * (1 + 1e-9)) == 1.0
+    assert coverage(known.samples, known.follow_up, fit_spread(known.samples, known.follow_up) * (1 + 1e-9)) == 1.0
 
 
 def test_raw_and_calibrated_are_both_reported_and_the_calibrated_on_subjects_that_the_fit_had_not_seen() -> None:
@@ -152,13 +152,21 @@ def test_the_command_keeps_the_calibration_in_the_forecasters_metrics(
     assert (fitted["subjects"], fitted["pairs"]) == (2, 4), "those of the side val"
 
 
-def test_latents_that_the_forecaster_never_learnt_and_visits_without_a_truth_are_refused(
+def test_visits_need_no_truth_for_the_probe_reads_them(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_checkpoint(checkpoint / "tokenizer", "tokenizer").id
+    made = run_on(visits(tokenizer, truth=False), checkpoint, tmp_path, monkeypatch)
+    assert Calibration.of(load_checkpoint(made, "forecaster").metrics).spread[ANCHOR] > 0
+
+
+def test_latents_that_the_forecaster_never_learnt_and_subjects_of_one_visit_are_refused(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(TrainingError, match="made by tokenizer 0123"):
         run_on(visits("0123456789abcdef"), checkpoint, tmp_path, monkeypatch)
     tokenizer = load_checkpoint(checkpoint / "tokenizer", "tokenizer").id
-    with pytest.raises(TrainingError, match="No pair of visits with the ventricle_volume"):
-        run_on(visits(tokenizer, truth=False), checkpoint, tmp_path, monkeypatch)
+    with pytest.raises(TrainingError, match="No pair of visits"):
+        run_on(visits(tokenizer).rows([0, 2, 4, 6]), checkpoint, tmp_path, monkeypatch)
     with pytest.raises(TrainingError, match="None of the 8 volumes is on the side val"):
         visits(tokenizer, sides="tttt").for_validation()
