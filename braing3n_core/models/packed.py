@@ -2,10 +2,12 @@
 
 PyTorch's own linear layer puts the weights into the order of the processor's matrix unit at every call, and adds the
 bias in a pass of its own. Here they are put into that order once. The operators are those to which ``torch.compile``
-lowers a linear layer on a CPU; their names are not public, so :func:`can_pack` asks for them first.
+lowers a linear layer on a CPU; they are not public, so :func:`can_pack` tries them first.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +15,21 @@ from torch import Tensor, nn
 from .layers import MLP
 
 
+@cache
 def can_pack() -> bool:
-    """Whether this PyTorch has the operators, and this processor multiplies bfloat16."""
-    operators = torch.ops.mkldnn
-    wanted = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
-    return torch.backends.mkldnn.is_available() and all(hasattr(operators, name) for name in wanted) and bool(
-        operators._is_mkldnn_bf16_supported()
-    )
+    """Whether this processor multiplies bfloat16, and this PyTorch has the operators and they answer as expected."""
+    try:
+        supported = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        if not supported:
+            return False
+        layer, x = nn.utils.skip_init(nn.Linear, 8, 4).requires_grad_(False), torch.eye(8)
+        layer.weight.copy_(torch.linspace(-2, 2, 32).reshape(4, 8))  # nothing random: seeds must not notice
+        layer.bias.fill_(0.5)
+        answers = [PackedLinear(layer)(x), PackedLinear(layer, gelu=True)(x)]
+        expected = [layer(x), nn.functional.gelu(layer(x))]
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return False
+    return all(torch.allclose(y.float(), z, atol=0.02) for y, z in zip(answers, expected, strict=True))
 
 
 class PackedLinear(nn.Module):
