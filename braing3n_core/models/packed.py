@@ -29,7 +29,8 @@ def can_pack() -> bool:
         expected = [layer(x), nn.functional.gelu(layer(x))]
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):
         return False
-    return all(torch.allclose(y.float(), z, atol=0.02) for y, z in zip(answers, expected, strict=True))
+    # Under autocast what is expected is in bfloat16 too.
+    return all(torch.allclose(y.float(), z.float(), atol=0.05) for y, z in zip(answers, expected, strict=True))
 
 
 class PackedLinear(nn.Module):

@@ -57,10 +57,13 @@ def test_packing_a_network_leaves_out_what_it_is_told_to_and_changes_only_digits
     assert 0 < distance(call(), exact) < 1.2 * by_autocast
 
 
-def test_to_ask_whether_layers_can_be_packed_draws_no_random_number() -> None:
+@pytest.mark.parametrize("autocast", [False, True])
+def test_whether_layers_can_be_packed_is_asked_anywhere_and_draws_no_random_number(autocast: bool) -> None:
     state = torch.get_rng_state()
     can_pack.cache_clear()
-    assert can_pack() and torch.equal(torch.get_rng_state(), state)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert can_pack()
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_weights_that_are_packed_are_not_saved_a_second_time() -> None:
