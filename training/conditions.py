@@ -13,6 +13,7 @@ from braing3n_core.errors import ConfigError
 from braing3n_core.models.conditions import ConditionBatch, ConditionSpec
 from braing3n_core.models.prior import GaussianPrior
 
+from .round_checkpoint import rounded
 from .store import Record
 
 RIDGE = 1.0
@@ -73,13 +74,7 @@ def fit_prior(
         prior.factors.copy_(principal_factors(residual, len(prior.factors)))
         variance = variance - prior.factors.square().sum(0)
     sigma = variance.clamp(min=1e-4).sqrt().reshape(prior.sigma.shape)
-    prior.sigma.copy_(_eighths(sigma) if len(prior.maps) else sigma)
-
-
-def _eighths(sizes: Tensor) -> Tensor:
-    """Positive numbers with three binary digits, off by at most a sixteenth: few different ones, which compress."""
-    digits, exponent = torch.frexp(sizes)
-    return torch.ldexp((digits * 8).round() / 8, exponent)
+    prior.sigma.copy_(rounded(sigma, sigma / 4) if len(prior.maps) else sigma)  # three binary digits
 
 
 def principal_factors(rows: Tensor, count: int) -> Tensor:
