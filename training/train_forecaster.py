@@ -158,8 +158,7 @@ def change_scales(pairs: Pairs) -> Tensor:
 
 
 def objective_of(config: DiTConfig, extra: ForecasterTraining, visits: Visits) -> nn.Module:
-    """The network with its loss, the Gaussian prior fitted. Raises ConfigError for sizes that the preset excludes."""
-    require_preset(config, extra)
+    """The network with its loss, the Gaussian prior fitted."""
     model = DiT(config)
     if extra.preset == "bridge":
         return BridgeMatching(model, BridgePath(extra.bridge_sigma, extra.bridge_envelope))
@@ -174,9 +173,18 @@ def objective_of(config: DiTConfig, extra: ForecasterTraining, visits: Visits) -
 
 
 def require_preset(config: DiTConfig, extra: ForecasterTraining) -> None:
-    """Raises ConfigError unless the sizes are those of the preset; engines tell the preset by the context."""
+    """Raises ConfigError unless the sizes are those of the preset; engines tell the preset by the context.
+
+    What is left out must be conditions of the model, and not the horizon.
+    """
     if extra.preset not in ("change", "bridge"):
         raise ConfigError("forecaster.preset", f"Unknown preset {extra.preset!r}.", "Use change or bridge.")
+    unknown = sorted(set(extra.left_out) - ({*config.categories, *config.scalars} - {"horizon_years"}))
+    if unknown:
+        raise ConfigError(
+            "forecaster.left_out", f"left_out names {', '.join(unknown)}, which is no condition that can be left out.",
+            "Name conditions of [forecaster.model], without the horizon.",
+        )
     if extra.preset == "change" and config.context_channels != config.channels:
         raise ConfigError(
             "forecaster.context", f"The flow of change reads the baseline, but context_channels is "
@@ -196,6 +204,7 @@ def main() -> None:
     parent = load_checkpoint(options.tokenizer, "tokenizer")
     data, extra = LatentSet.open(options.latents, parent.id).for_training(), settings.extra(ForecasterTraining)
     pairs, config, train_config = visit_pairs(data.records), settings.model("forecaster", DiTConfig), settings.train
+    require_preset(config, extra)
     require_channels(config, data.latents.shape[-1], settings.file)
     if not len(pairs.horizon_years):
         raise TrainingError(

@@ -105,3 +105,11 @@ def test_parts_that_do_not_belong_together_are_refused() -> None:
 def test_a_label_outside_the_vocabulary_is_named() -> None:
     with pytest.raises(ConfigError, match="site='phantom-9' is not one of site-01"):
         conditions_of([{"site": "phantom-9"}], DiTConfig().spec())
+
+
+@pytest.mark.parametrize("name", ["crd", "horizon_years"])
+def test_what_cannot_be_left_out_of_a_forecast_is_refused_by_name(name: str) -> None:
+    model = DiTConfig(context_channels=32, scalars={"cdr": (0.5, 0.5), "horizon_years": (0.0, 5.0)})
+    require_preset(model, ForecasterTraining(left_out=("cdr",)))
+    with pytest.raises(ConfigError, match=f"left_out names {name}"):
+        require_preset(model, ForecasterTraining(left_out=("cdr", name)))
