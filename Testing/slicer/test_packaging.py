@@ -75,6 +75,14 @@ def test_the_index_entry_does_not_pretend_to_have_an_address() -> None:
     assert (".invalid/" in INDEX["scm_url"]) == ("`scm_url` is a placeholder" in guide)
 
 
+@pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="not a clone")
+def test_with_a_history_of_one_commit_the_index_would_take_it(tmp_path: Path) -> None:
+    """The index adds up files and .git, in units of 2^20 bytes."""
+    subprocess.run(["git", "clone", "-q", "--depth", "1", REPOSITORY.as_uri(), tmp_path / "clone"], check=True)
+    taken = sum(file.stat().st_size for file in (tmp_path / "clone").rglob("*") if file.is_file())
+    assert taken < 90 * 2**20  # 100 are allowed: a checkpoint on its way out still fits
+
+
 def test_icon_and_screenshots_of_the_extension_are_files_at_the_address_of_the_index() -> None:
     text = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
     (address,) = re.findall(r'set\(BrainG3N_FILES "(.+)/raw/main"\)', text)
