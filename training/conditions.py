@@ -13,6 +13,7 @@ from braing3n_core.errors import ConfigError
 from braing3n_core.models.conditions import ConditionBatch, ConditionSpec
 from braing3n_core.models.prior import GaussianPrior
 
+from .fit_fields import fit_group
 from .round_checkpoint import rounded
 from .store import Record
 
@@ -68,13 +69,45 @@ def fit_prior(
     if reliability is not None:
         solution = reliable_part(solution, design, y, w, reliability)
     prior.set_coefficients(solution)
-    residual = (y - prior.mean(conditions, context).flatten(1)) * (w / w.sum()).sqrt().float()[:, None]
-    variance = residual.square().sum(0)
+    share = w / w.sum()
+    residual = (y - prior.mean(conditions, context).flatten(1)) * share.sqrt().float()[:, None]
     if len(prior.factors):
         prior.factors.copy_(principal_factors(residual, len(prior.factors)))
-        variance = variance - prior.factors.square().sum(0)
+    if prior.fields is not None:
+        _fit_fields(prior, residual, prior.features.group(conditions), share)
+        return
+    variance = residual.square().sum(0) - prior.factors.square().sum(0)
     sigma = variance.clamp(min=1e-4).sqrt().reshape(prior.sigma.shape)
-    prior.sigma.copy_(rounded(sigma, sigma / 4) if len(prior.maps) else sigma)  # three binary digits
+    prior.sigma.copy_(_few_digits(sigma) if len(prior.maps) else sigma)
+
+
+@torch.no_grad()
+def fit_fields(prior: GaussianPrior, conditions: ConditionBatch, target: Tensor, weight: Tensor | None) -> None:
+    """Fields and sigma alone, from what a mean and factors leave that stay as they are. As for :func:`fit_prior`."""
+    w = torch.ones(len(target), dtype=torch.float64) if weight is None else weight.double()
+    share = w / w.sum()
+    residual = (target - prior.mean(conditions)).flatten(1) * share.sqrt().float()[:, None]
+    _fit_fields(prior, residual, prior.features.group(conditions), share)
+
+
+def _few_digits(sigma: Tensor) -> Tensor:
+    """Three binary digits, for a small file."""
+    return rounded(sigma, sigma / 4)
+
+
+def _fit_fields(prior: GaussianPrior, residual: Tensor, group: Tensor, share: Tensor) -> None:
+    """Fields and sigma of each group from what the factors leave of its rows (n,P); one without rows has none.
+
+    share (n,): of each row in the whole; the rows are times its root already.
+    """
+    if prior.fields is None:
+        raise ValueError("the prior has no fields to fit")
+    unit = torch.nn.functional.normalize(prior.factors, dim=1)  # the factors are orthogonal
+    rest = residual - residual @ unit.T @ unit
+    for i in group.unique().tolist():
+        mine = group == i
+        rows = rest[mine].reshape(-1, *prior.shape) / share[mine].sum().sqrt().float()
+        prior.sigma[i] = _few_digits(fit_group(prior.fields, i, rows).clamp(min=1e-4).sqrt())
 
 
 def principal_factors(rows: Tensor, count: int) -> Tensor:

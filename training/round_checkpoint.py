@@ -34,8 +34,12 @@ def rounded_transformer(tensors: dict[str, Tensor], levels: float) -> dict[str, 
     found = dict(tensors)
     for name, tensor in tensors.items():
         if name in ("prior.weight", "prior.factors", "prior.components"):
-            found[name] = rounded(tensor, tensors["prior.sigma"].flatten() / levels)
-        elif tensor.ndim == 2 and name not in ("prior.sigma", "prior.shares", "prior.maps"):
+            sigma = tensors["prior.sigma"]
+            sigma = sigma if sigma.ndim == 2 else sigma.amin(0)  # with fields each group has its own
+            found[name] = rounded(tensor, sigma.flatten() / levels)
+        elif name == "prior.fields.maps":
+            found[name] = rounded(tensor, tensors["prior.sigma"][..., None] / levels)
+        elif tensor.ndim == 2 and not name.startswith("prior."):
             rms = tensor.double().square().mean(1, keepdim=True).sqrt().clamp(min=2.0**-20)
             found[name] = rounded(tensor, rms / levels)
     return found

@@ -2,6 +2,7 @@
 
     python -m training.train_dit training/configs/small.toml --tokenizer T --latents SET [SET...] --out RUN
     python -m training.train_dit ... --start GENERATOR    learns on from a checkpoint; its Gaussian stays
+    ... --set dit.model.prior_fields=8                    and gets fields, where it has none (ADR 29)
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from braing3n_core.models.dit import DiT, DiTConfig
 from braing3n_core.models.layers import NUM_TOKENS
 from braing3n_core.models.tokenizer import Tokenizer, TokenizerConfig
 
-from .conditions import conditions_of, fit_prior
+from .conditions import conditions_of, fit_fields, fit_prior
 from .draws import draws_of, weights_of
 from .latents import LatentSet
 from .loop import Batch, TrainingError, train
@@ -68,7 +69,7 @@ def picture_of_sample(objective: nn.Module, tokenizer: Tokenizer, conditions: Co
 def main() -> None:
     """Train and write ``RUN/dit``."""
     parser = add_latents(arguments(__doc__ or ""))
-    parser.add_argument("--start", type=Path, help="generator of the same sizes and conditions to learn on from")
+    parser.add_argument("--start", type=Path, help="generator to learn on from: of the same sizes, fields aside")
     options = parser.parse_args()
     settings = Settings("dit", options)
     device = settings.device
@@ -80,10 +81,13 @@ def main() -> None:
     torch.manual_seed(settings.train.seed)
     model = DiT(config)
     conditions = conditions_of(data.records, model.spec)
+    weight = weights_of(data.records, settings.train)
     if options.start:
-        start_from(model, options.start, parent.id)
+        complete = start_from(model, options.start, parent.id)
+        if not complete:
+            fit_fields(model.prior, conditions, latents, weight)
     elif model.prior is not None:
-        fit_prior(model.prior, conditions, latents, weight=weights_of(data.records, settings.train))
+        fit_prior(model.prior, conditions, latents, weight=weight)
     objective, conditions = FlowMatching(model).to(device), conditions.to(device)
     draws = draws_of(data.records, settings.train)
 
@@ -104,12 +108,19 @@ def main() -> None:
     save_stage(options.out, "dit", best.network, {"tokenizer": parent.id}, {"volumes": len(latents)}, data.records)
 
 
-def start_from(model: DiT, folder: Path, tokenizer: str) -> None:
-    """Give the model the weights and the Gaussian of a checkpoint. What its brains were drawn from and with (noise,
-    guidance) stays behind: it was found for those weights. Raises TrainingError where it is of another kind.
+def start_from(model: DiT, folder: Path, tokenizer: str) -> bool:
+    """Give the model the weights and the Gaussian of a checkpoint, and say whether that is all that it needs.
+
+    It is not where the model's Gaussian has fields and the checkpoint's has none: they are to be fitted, and as the
+    network's answer was to what they hold too, its last layer starts from zero again. What the checkpoint's brains were
+    drawn from and with (noise, guidance) stays behind: it was found for those weights. Raises TrainingError where it is
+    of another kind.
     """
     old = load_checkpoint(folder, "dit")
     theirs = replace(old.fill(DiTConfig), noise_scales={}, noise_colour=False, disease_guidance={})
+    new_fields = theirs.prior == "gaussian" and not theirs.prior_fields and model.config.prior_fields > 0
+    if new_fields:
+        theirs = replace(theirs, prior_fields=model.config.prior_fields, prior_waves=model.config.prior_waves)
     same = json.dumps(asdict(theirs)) == json.dumps(asdict(model.config))  # to JSON, lists and tuples are the same
     if not same or old.parents["tokenizer"] != tokenizer:
         raise TrainingError(
@@ -118,7 +129,11 @@ def start_from(model: DiT, folder: Path, tokenizer: str) -> None:
         )
     tensors = old.tensors("pt")
     tensors.pop("noise.roots", None)
-    model.load_state_dict(tensors)
+    if new_fields:
+        for name in ("prior.sigma", "tokens_out.weight", "tokens_out.bias"):
+            tensors.pop(name)
+    model.load_state_dict(tensors, strict=not new_fields)
+    return not new_fields
 
 
 def require_channels(config: DiTConfig, channels: int, file: str) -> None:

@@ -52,3 +52,14 @@ def test_the_command_writes_a_checkpoint_that_loads_and_takes_less_room(tmp_path
     new, old = load_checkpoint(tmp_path / "forecaster", "forecaster"), load_checkpoint(source)
     assert new.id != old.id and new.parents == old.parents and new.config == old.config
     assert compressed_mb(new.folder / "model.safetensors") < 0.8 * compressed_mb(source / "model.safetensors")
+
+
+def test_maps_of_fields_are_rounded_by_the_sigma_of_their_group_and_the_mean_by_the_least() -> None:
+    draw = torch.Generator().manual_seed(4)
+    sigma = torch.tensor([0.01, 1.0]).reshape(2, 1, 1).expand(2, 3, 2).contiguous()
+    tensors = {"prior.sigma": sigma, "prior.fields.maps": torch.randn(2, 3, 2, 4, generator=draw),
+               "prior.fields.level": torch.rand(2, 4), "prior.weight": torch.randn(5, 6, generator=draw)}  # fmt: skip
+    found = rounded_transformer(tensors, levels=8)
+    moved = {name: (found[name] - tensors[name]).abs() for name in tensors}
+    assert moved["prior.fields.maps"][0].max() <= 0.01 / 16 < 0.02 < moved["prior.fields.maps"][1].max() <= 1 / 16
+    assert moved["prior.weight"].max() <= 0.01 / 16 and moved["prior.fields.level"].max() == 0

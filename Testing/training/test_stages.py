@@ -159,13 +159,22 @@ def test_tokens_of_another_encoder_are_refused(runs: Path, store: Store, tmp_pat
         cache_tokens(store, encoder, path, torch.device("cpu"), "this one")
 
 
-def test_what_was_trained_is_a_checkpoint_that_the_command_line_uses(runs: Path, tmp_path: Path) -> None:
+def collect(runs: Path, checkpoint: Path) -> None:
     script = CONFIG.parents[1] / "runs" / "collect.sh"
-    subprocess.run(["bash", str(script), str(runs), str(tmp_path / "tiny")], check=True, timeout=60)
-    arguments = ["generate", "--set", "disease=AD", "--steps", "2", "--checkpoint", str(tmp_path / "tiny"), "--quiet"]
-    assert main([*arguments, "--device", "cpu", "-o", str(tmp_path / "out")]) == 0
-    (made,) = (tmp_path / "out").glob("*desc-generated_T1w.nii.gz")
-    assert Volume.load(made).array.std() > 0
+    subprocess.run(["bash", str(script), str(runs), str(checkpoint)], check=True, timeout=60)
+
+
+def generated(folder: Path, asked: str) -> Volume:
+    """A brain by the checkpoint ``folder/tiny``, through the command line."""
+    arguments = ["generate", "--set", asked, "--steps", "2", "--checkpoint", str(folder / "tiny"), "--quiet"]
+    assert main([*arguments, "--device", "cpu", "-o", str(folder / "out")]) == 0
+    (made,) = (folder / "out").glob("*desc-generated_*.nii.gz")
+    return Volume.load(made)
+
+
+def test_what_was_trained_is_a_checkpoint_that_the_command_line_uses(runs: Path, tmp_path: Path) -> None:
+    collect(runs, tmp_path / "tiny")
+    assert generated(tmp_path, "disease=AD").array.std() > 0
 
 
 @pytest.mark.slow
@@ -225,6 +234,30 @@ def test_a_generator_learns_on_from_another_and_keeps_its_gaussian(runs: Path, t
             np.testing.assert_array_equal(after[name], was)
     moved = np.abs(after["tokens_out.weight"] - before["tokens_out.weight"]).max()
     assert 0 < moved < 0.1 and np.abs(before["tokens_out.weight"]).max() > 0
+
+
+def test_a_generator_without_fields_gets_them_on_top_of_its_mean_and_its_network_starts_silent(
+    runs: Path, tmp_path: Path
+) -> None:
+    plain = load_checkpoint(runs / "dit/dit", "dit")
+    before = plain.tensors("pt", dtype=None)
+    before["tokens_out.weight"] += 1.0
+    loud = save_again(plain, tmp_path / "loud", before)
+    stage(
+        "train_dit", CONFIG, "--tokenizer", runs / "tokenizer/tokenizer", "--latents", runs / "tokenizer",
+        "--start", loud.folder, "--out", tmp_path, "--set", "dit.model.prior_fields=2",
+        "--set", "dit.model.prior_waves=9",
+    )  # fmt: skip
+    after = load_checkpoint(tmp_path / "dit", "dit").tensors()
+    np.testing.assert_array_equal(after["prior.weight"], before["prior.weight"])
+    assert np.abs(after["positions"] - before["positions"].float().numpy()).max() < 0.01
+    assert after["prior.fields.maps"].shape == (4, 1200, 32, 2) and np.abs(after["prior.fields.maps"]).max() > 0
+    assert after["prior.fields.spectrum"].shape == (4, 9, 2) and after["prior.sigma"].shape == (4, 1200, 32)
+    assert 0 < np.abs(after["tokens_out.weight"]).max() < 0.01
+    collect(runs, tmp_path / "tiny")
+    shutil.rmtree(tmp_path / "tiny" / "dit")
+    shutil.copytree(tmp_path / "dit", tmp_path / "tiny" / "dit")
+    assert generated(tmp_path, "modality=FLAIR").array.std() > 0
 
 
 def test_a_generator_that_is_to_learn_from_volumes_that_are_not_there_says_what_there_is(

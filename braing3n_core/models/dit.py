@@ -30,7 +30,8 @@ class DiTConfig:
     context_channels: channels of the baseline's latents given beside x_t (0 for generation).
     prior: ``none`` (paper) or ``gaussian`` (ADR 5); prior_by: condition with its own coefficients;
     prior_components: components of the baseline that the mean may depend on; prior_factors: directions in which what
-    the mean leaves varies as a whole; prior_maps: what the mean is made of (0: a map for each column, ADR 28).
+    the mean leaves varies as a whole; prior_maps: what the mean is made of (0: a map for each column, ADR 28);
+    prior_fields, prior_waves: fields by which neighbouring tokens vary together, and smooth waves of each (ADR 29).
     limits: of scalars, in their own units, where training ended: a forecast beyond the longest horizon goes on at the
     rate of that horizon. waves: of the embedding of time and scalars, ``falling`` or ``even`` (ADR 22). noise_scales:
     by contrast, the size of the noise to draw brains from, where it is not 1 (ADR 23). noise_colour: whether that noise
@@ -61,6 +62,8 @@ class DiTConfig:
     prior_components: int = 0
     prior_factors: int = 0
     prior_maps: int = 0
+    prior_fields: int = 0
+    prior_waves: int = 60
     limits: dict[str, tuple[float, float]] = field(default_factory=dict)
     waves: str = "falling"
     noise_scales: dict[str, float] = field(default_factory=dict)
@@ -99,6 +102,8 @@ class DiT(nn.Module):
                 self.spec, (NUM_TOKENS, config.channels), by=config.prior_by, components=config.prior_components,
                 factors=config.prior_factors, maps=config.prior_maps,
             )
+            if config.prior_fields:
+                self.prior.add_fields(config.prior_fields, config.prior_waves)
         self.noise = None
         if config.noise_colour:
             self.noise = NoiseColour(self.spec.categories["modality"], config.channels)
@@ -106,8 +111,7 @@ class DiT(nn.Module):
     def forward(self, x: Tensor, t: Tensor, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:
         if self.prior is None:
             return self.network(x, t, conditions, context).float()
-        mu = self.prior.mean(conditions, context)
-        velocity, whitened, scale = self.prior.velocity(x, t[:, None, None], mu)
+        velocity, whitened, scale = self.prior.expected(x, t, conditions, context)
         return velocity + scale * self.network(whitened, t, conditions, context).float()
 
     def loss(
@@ -123,7 +127,7 @@ class DiT(nn.Module):
         if self.prior is None:
             error = self.network(x, t, conditions, context).float() - velocity
         else:
-            known, whitened, scale = self.prior.velocity(x, time, self.prior.mean(conditions, context))
+            known, whitened, scale = self.prior.expected(x, t, conditions, context)
             error = self.network(whitened, t, conditions, context).float() - (velocity - known) / scale
         per_sample = error.square().mean((1, 2))
         return per_sample.mean() if weight is None else (weight * per_sample).sum() / weight.sum()

@@ -40,10 +40,15 @@ def to_frequencies(x: Tensor, *, back: bool = False) -> Tensor:
     return maps.flatten(-4, -2)
 
 
-def bands() -> Tensor:
-    """The band (N,) of each frequency of the grid, by its distance from 0."""
+def frequencies() -> Tensor:
+    """Distance (N,) of each wave of the grid from the constant one; 1 is the highest frequency of an axis."""
     axes = torch.meshgrid(*(torch.arange(n) / n for n in GRID), indexing="ij")
-    return torch.bucketize(torch.stack(axes).norm(dim=0).flatten(), torch.tensor(BAND_EDGES), right=True)
+    return torch.stack(axes).norm(dim=0).flatten()
+
+
+def bands() -> Tensor:
+    """The band (N,) of each frequency of the grid."""
+    return torch.bucketize(frequencies(), torch.tensor(BAND_EDGES), right=True)
 
 
 class NoiseColour(nn.Module):

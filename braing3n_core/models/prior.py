@@ -14,7 +14,8 @@ C_t = t^2 S + (1-t)^2 I
 
     E[x_1 - x_0 | x_t] = mu + (t S - (1-t) I) C_t^-1 (x_t - t mu),
 
-where C_t is inverted through a matrix of K by K (Woodbury).
+where C_t is inverted through a matrix of K by K (Woodbury). With fields neighbouring tokens vary together too: they are
+in ``fields.py``, and sigma and the spread of the elements are those of each group (modality) then.
 
 With maps the mean is made of few (M rows): mu = design shares maps, instead of one map for each column (ADR 28).
 
@@ -28,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from .conditions import KNOWN, ConditionBatch, ConditionSpec
+from .fields import TokenFields
 
 
 class ConditionFeatures(nn.Module):
@@ -56,10 +58,15 @@ class ConditionFeatures(nn.Module):
         row = torch.where(known, row, self.averages)
         if self.by is None:
             return row
-        position = list(self.spec.categories).index(self.by)
-        group = conditions.index[:, position].clamp(max=self.groups - 1)
-        one_hot = nn.functional.one_hot(group, self.groups).to(row)
+        one_hot = nn.functional.one_hot(self.group(conditions), self.groups).to(row)
         return (one_hot[:, :, None] * row[:, None, :]).flatten(1)
+
+    def group(self, conditions: ConditionBatch) -> Tensor:
+        """Which word of ``by`` each row has (B,); 0 without ``by``."""
+        if self.by is None:
+            return torch.zeros_like(conditions.index[:, 0])
+        position = list(self.spec.categories).index(self.by)
+        return conditions.index[:, position].clamp(max=self.groups - 1)
 
     def rows(self, conditions: ConditionBatch) -> tuple[Tensor, Tensor]:
         """(B, columns) values and whether each is known."""
@@ -106,6 +113,18 @@ class GaussianPrior(nn.Module):
         self.register_buffer("factors", torch.zeros(factors, size), persistent=factors > 0)
         self.register_buffer("components", torch.zeros(components, size))
         self.register_buffer("centre", torch.zeros(size if components else 0))
+        self.fields: TokenFields | None = None
+
+    def add_fields(self, count: int, waves: int) -> None:
+        """Let neighbouring tokens of the grid vary together. Each group has its own fields, and a sigma (G,N,C)."""
+        groups = self.features.groups
+        self.fields = TokenFields(groups, self.shape[1], count=count, waves=waves)
+        self.sigma = torch.ones(groups, *self.shape)
+
+    def variance(self) -> Tensor:
+        """All that varies in each element about the mean: (N,C), with fields (G,N,C)."""
+        total = self.sigma**2 + self.factors.square().sum(0).reshape(self.shape)
+        return total if self.fields is None else total + self.fields.variance()
 
     def design(self, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:
         """(B, F+R): condition features, then the baseline's scores on the stored components."""
@@ -136,20 +155,45 @@ class GaussianPrior(nn.Module):
         self.maps.copy_((right[:count] / step[:, None]).round())
         self.shares.copy_(left[:, :count] * sizes[:count] * step)
 
-    def velocity(self, x: Tensor, t: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def expected(
+        self, x: Tensor, t: Tensor, conditions: ConditionBatch, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`velocity` under these conditions; x (B,N,C), t (B,)."""
+        mu = self.mean(conditions, context)
+        return self.velocity(x, t[:, None, None], mu, self.features.group(conditions))
+
+    def velocity(
+        self, x: Tensor, t: Tensor, mu: Tensor, group: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """x (B,N,C), t (B,1,1) -> (Gaussian velocity, whitened input, scale of the network's output), float32.
 
-        Input and scale take each element by itself, with all of its variance: with factors what is left of the velocity
-        has at most the variance of the scale, and exactly that at both ends of the path.
+        group (B,): of each row, as the features tell it; needed with fields alone. Input and scale take each element by
+        itself, with all of its variance: with factors or fields what is left of the velocity has at most the variance
+        of the scale, and exactly that at both ends of the path.
         """
-        total = self.sigma**2 + self.factors.square().sum(0).reshape(self.shape)
+        total, offset = self.variance(), x - t * mu
+        if self.fields is not None:
+            if group is None:
+                raise ValueError("a prior with fields needs the group of each row")
+            total = total[group]
         spread = torch.sqrt(t**2 * total + (1 - t) ** 2)
-        offset = x - t * mu
-        if len(self.factors):
+        if self.fields is not None and group is not None:
+            velocity = mu + self._with_fields(self.fields, offset, t.flatten(), group).to(offset.dtype)
+        elif len(self.factors):
             velocity = mu + self._coloured(offset, t).to(offset.dtype)
         else:
             velocity = mu + (t * total - (1 - t)) / spread**2 * offset
         return velocity, offset / spread, total.sqrt() / spread
+
+    def _with_fields(self, fields: TokenFields, offset: Tensor, t: Tensor, group: Tensor) -> Tensor:
+        """Rows of one time and one group share what is inverted: a sampler has one time, training as many as rows."""
+        with torch.autocast(offset.device.type, enabled=False):
+            found = torch.empty_like(offset, dtype=torch.float64)
+            kinds, of_row = torch.unique(torch.stack([t.double(), group.double()], 1), dim=0, return_inverse=True)
+            for i, (time, of) in enumerate(kinds):
+                rows, own = of_row == i, int(of)
+                found[rows] = fields.velocity(offset[rows], time, own, self.sigma[own], self.factors)
+            return found
 
     def _coloured(self, offset: Tensor, t: Tensor) -> Tensor:
         """(t S - (1-t) I) C_t^-1 offset (B,N,C), in float64: near the brain the two terms of the inverse are large and

@@ -1,0 +1,125 @@
+"""Smooth fields over the token grid, which each token shows in its own way (ADR 29).
+
+What moves in brains (a sulcus, the wall of a ventricle, the outline) moves smoothly, and a token's latents answer to
+such a movement by what lies in it. So K fields move the elements of a token through maps B_i of its own, and they
+vary in M smooth waves phi and, with what is left, from token to token:
+
+    S = diag(sigma^2) + blocks of B_i diag(level) B_i^T + sum over m, k of spectrum_mk (phi_m B_k) (phi_m B_k)^T + W^T W
+
+with the factors W of the prior. With C_t = t^2 S + (1-t)^2 I the expected velocity is (t S - (1-t) I) C_t^-1 offset. A
+token's own part of C_t is inverted through K by K matrices, the rest through one of M K + F rows (Woodbury, twice).
+
+Shape legend: B batch, N tokens, C channels, P = N C, G groups, K fields, M waves, F factors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .layers import NUM_TOKENS
+from .noise import frequencies, to_frequencies
+
+
+def smoothest_waves(count: int) -> Tensor:
+    """The orthonormal cosine waves (count,N) of the lowest frequencies, the constant one first."""
+    units = torch.zeros(count, NUM_TOKENS)
+    units[torch.arange(count), frequencies().argsort(stable=True)[:count]] = 1
+    return to_frequencies(units[..., None], back=True)[..., 0]
+
+
+class TokenFields(nn.Module):
+    """maps (G,N,C,K), level (G,K), spectrum (G,M,K): see the module; without a fit all zero."""
+
+    maps: Tensor
+    level: Tensor
+    spectrum: Tensor
+    waves: Tensor
+
+    def __init__(self, groups: int, channels: int, *, count: int, waves: int) -> None:
+        super().__init__()
+        self.register_buffer("maps", torch.zeros(groups, NUM_TOKENS, channels, count))
+        self.register_buffer("level", torch.zeros(groups, count))
+        self.register_buffer("spectrum", torch.zeros(groups, waves, count))
+        self.register_buffer("waves", smoothest_waves(waves), persistent=False)
+
+    def variance(self) -> Tensor:
+        """(G,N,C) that the fields give to each element."""
+        smooth = torch.einsum("mn,gmk->gnk", self.waves.square(), self.spectrum)
+        return torch.einsum("gnck,gnk->gnc", self.maps.square(), smooth + self.level[:, None])
+
+    def velocity(self, offset: Tensor, time: Tensor, group: int, sigma: Tensor, factors: Tensor) -> Tensor:
+        """(t S - (1-t) I) C_t^-1 offset (B,N,C) at one time (scalar) of one group, in float64.
+
+        sigma (N,C), factors (F,P).
+        """
+        part = _Part(
+            time.double(), sigma.double(), self.maps[group].double(), self.level[group].double(),
+            self.spectrum[group].double().sqrt(), self.waves.double(), factors.double().reshape(-1, *sigma.shape),
+        )
+        return part.velocity(offset.double())
+
+
+@dataclass
+class _Part:
+    """One group at one time, in float64; root is that of the spectrum."""
+
+    time: Tensor
+    sigma: Tensor
+    maps: Tensor
+    level: Tensor
+    root: Tensor
+    waves: Tensor
+    factors: Tensor
+
+    def __post_init__(self) -> None:
+        self.square = self.time**2
+        self.own = self.square * self.sigma**2 + (1 - self.time) ** 2  # (N,C)
+        gram = torch.einsum("nck,nc,ncl->nkl", self.maps, 1 / self.own, self.maps)
+        inverse = torch.linalg.inv(torch.eye(len(self.level)).to(gram) + self.square * gram * self.level)
+        self.shrink = self.square * self.level[:, None] * inverse  # (N,K,K)
+        self.seen = inverse @ gram  # B_i^T (token's own part of C_t)^-1 B_i
+        solved = self.own_solve(self.factors)
+        seen = self.waves @ (self.waves.T[:, :, None, None] * self.seen[:, None]).flatten(1)  # (M, M K K)
+        seen = seen.unflatten(1, (len(self.waves), *self.seen.shape[1:])).permute(0, 2, 1, 3)
+        smooth = (self.root[:, :, None, None] * seen * self.root).flatten(2).flatten(0, 1)
+        mixed = self.to_waves(solved)
+        plain = solved.flatten(1) @ self.factors.flatten(1).T
+        inner = self.square * torch.cat([torch.cat([smooth, mixed.T], 1), torch.cat([mixed, plain], 1)])
+        self.inner = torch.linalg.cholesky(inner + torch.eye(len(inner)).to(inner))
+
+    def own_solve(self, y: Tensor) -> Tensor:
+        """(C_t without waves and factors)^-1 y, for y (B,N,C)."""
+        y = y / self.own
+        amount = torch.einsum("nkl,bnl->bnk", self.shrink, self.amounts(y))
+        return y - torch.einsum("nck,bnk->bnc", self.maps, amount) / self.own
+
+    def amounts(self, y: Tensor) -> Tensor:
+        """How much of each field is in each token of y (B,N,C): (B,N,K)."""
+        return torch.einsum("nck,bnc->bnk", self.maps, y)
+
+    def to_waves(self, y: Tensor) -> Tensor:
+        """How much of each wave of each field is in y (B,N,C): (B,MK)."""
+        return (self.root * (self.waves @ self.amounts(y))).flatten(1)
+
+    def from_waves(self, amount: Tensor) -> Tensor:
+        """The transpose of :meth:`to_waves`."""
+        fields = self.waves.T @ (self.root * amount.unflatten(1, self.root.shape))
+        return torch.einsum("nck,bnk->bnc", self.maps, fields)
+
+    def velocity(self, offset: Tensor) -> Tensor:
+        solved = self.own_solve(offset)
+        scores = torch.cat([self.to_waves(solved), solved.flatten(1) @ self.factors.flatten(1).T], 1)
+        scores = torch.cholesky_solve(scores.T, self.inner).T
+        x = self.own_solve(offset - self.square * self._together(scores))  # C_t^-1 offset
+        scores = torch.cat([self.to_waves(x), x.flatten(1) @ self.factors.flatten(1).T], 1)
+        local = torch.einsum("nck,bnk->bnc", self.maps, self.level * self.amounts(x))
+        of_target = self.sigma**2 * x + local + self._together(scores)  # S C_t^-1 offset
+        return self.time * of_target - (1 - self.time) * x
+
+    def _together(self, scores: Tensor) -> Tensor:
+        """What scores (B, MK + F) of the waves and the factors move, (B,N,C)."""
+        waves, factors = scores.split([self.root.numel(), len(self.factors)], dim=1)
+        return self.from_waves(waves) + torch.einsum("bf,fnc->bnc", factors, self.factors)
