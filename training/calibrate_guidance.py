@@ -4,9 +4,10 @@
 
 Brains in T1 are drawn under the conditions of validation scans with a disease, with each guidance of ``--scales``, and
 read by the checkpoint's own probe. Kept for a disease is the smallest, from the paper's on, at which ``--share`` of
-them are on its side and not on that of the healthy; for the healthy the smallest of all at which as many are read as
-healthy. A disease that the probe does not see in half of the scans themselves keeps the paper's guidance: of it the
-generator and the probe know little but what they learnt by heart from the same people, and on that they would agree.
+them, or as many as of the scans themselves if those are fewer, are on its side and not on that of the healthy; for the
+healthy the smallest of all at which as many are read as healthy. A disease that the probe does not see in half of the
+scans keeps the paper's guidance: of it the generator and the probe know little but what they learnt by heart from the
+same people, and on that they would agree.
 ``RUN/dit`` is the generator with these in its config, and in its metrics the share of brains and of the scans
 themselves. Of VALIDATION see ``training.calibrate_generator``.
 """
@@ -63,10 +64,12 @@ def enough(shares: Shares, wanted: float) -> float:
 
 
 def calibrated(
-    old: Checkpoint, of_scans: dict[str, float], found: dict[str, Shares], wanted: float, out: Path
+    old: Checkpoint, of_scans: dict[str, float], found: dict[str, Shares], share: float, out: Path
 ) -> Checkpoint:
-    """The same generator with the guidance of each disease, written to ``out/dit``."""
-    chosen = {word: enough(shares, wanted) for word, shares in found.items()}
+    """The same generator with the guidance of each disease, written to ``out/dit``. of_scans: by disease, the share of
+    scans that are read as it: no more is asked of brains.
+    """
+    chosen = {word: enough(shares, min(share, of_scans[word])) for word, shares in found.items()}
     table = {
         word: {"scans": round(of_scans[word], 3), **{f"{scale:g}": round(share, 3) for scale, share in shares.items()}}
         for word, shares in found.items()
@@ -79,7 +82,8 @@ def main() -> None:
     """Read, print and write ``RUN/dit``."""
     parser = refinement(__doc__ or "", 32, "brains of a disease and guidance")
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0])
-    parser.add_argument("--share", type=float, default=0.95, help="of brains that are to be read as asked")
+    parser.add_argument("--share", type=float, default=0.95,
+                        help="of brains that are to be read as asked, if as many scans are")
     options = parser.parse_args()
     if not all(1 <= scale <= 10 for scale in options.scales) or max(options.scales) < GUIDANCE_SCALE:
         raise TrainingError(
@@ -101,13 +105,14 @@ def main() -> None:
         if of_scans[word] < SEEN:
             print(f"{word}: too few scans are read as it, it keeps {GUIDANCE_SCALE:g}", file=sys.stderr)
             continue
+        wanted = min(options.share, of_scans[word])
         for scale in worth_trying(options.scales, word):
             brains = drawn_like(inference, scans.records, guidance_scale=scale)
             share = found.setdefault(word, {})[scale] = read_as(probe, brains, word)
             print(f"{word}\t{scale:g}\t{share:.2f}", flush=True)
-            if share >= options.share:
+            if share >= wanted:
                 break
-        print(f"{word}: {enough(found[word], options.share):g}", flush=True)
+        print(f"{word}: {enough(found[word], wanted):g}", flush=True)
     if not found:
         raise TrainingError(
             "calibrate.subjects", f"No disease has {FEWEST} subjects in these latents and is seen in them.",

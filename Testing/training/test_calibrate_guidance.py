@@ -91,6 +91,16 @@ def test_brains_of_the_calibrated_generator_are_read_as_asked(checkpoint: Path, 
     assert all(np.array_equal(a, before.tensors()[name]) for name, a in after.tensors().items())
 
 
+def test_of_brains_no_more_is_asked_than_the_probe_says_of_scans(checkpoint: Path, tmp_path: Path) -> None:
+    mixed = torch.cat([side_of("AD", checkpoint), side_of("HC", checkpoint)]).repeat(FEWEST, 1, 1)
+    done = calibrate(checkpoint, scans(checkpoint, mixed, "AD"), tmp_path, "--scales", *(f"{s:g}" for s in SCALES))
+    assert done.returncode == 0, done.stderr
+    after = load_checkpoint(tmp_path / "dit")
+    shares = after.metrics["disease_guidance"]["AD"]
+    assert shares["scans"] == 0.5 <= shares["1.5"] < 0.95  # what is asked of brains of a disease that every scan shows
+    assert after.config["disease_guidance"] == {"AD": 1.5} and "3" not in shares
+
+
 def test_a_disease_that_the_probe_does_not_see_in_scans_keeps_the_papers_guidance(
     checkpoint: Path, tmp_path: Path
 ) -> None:
