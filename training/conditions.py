@@ -106,8 +106,23 @@ def _fit_fields(prior: GaussianPrior, residual: Tensor, group: Tensor, share: Te
     rest = residual - residual @ unit.T @ unit
     for i in group.unique().tolist():
         mine = group == i
-        rows = rest[mine].reshape(-1, *prior.shape) / share[mine].sum().sqrt().float()
+        size = share[mine].sum().sqrt().float()
+        rows = rest[mine].reshape(-1, *prior.shape) / size
         prior.sigma[i] = _few_digits(fit_group(prior.fields, i, rows).clamp(min=1e-4).sqrt())
+        if len(unit):
+            prior.mixing[i] = _mixing(prior, i, residual[mine] @ unit.T / size)
+
+
+def _mixing(prior: GaussianPrior, group: int, scores: Tensor) -> Tensor:
+    """A (K,K) by which the factors of a group vary as its rows' scores (n,K) on them do, together with the fields and
+    sigma, which have a share in every direction. The squares of the rows' weights add up to 1.
+    """
+    length = prior.factors.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    unit = prior.factors / length
+    of_fields = prior.fields.covariance(group, unit.reshape(-1, *prior.shape))
+    own = (unit * prior.sigma[group].square().flatten()) @ unit.T
+    sizes, turned = torch.linalg.eigh((scores.T @ scores - of_fields - own).double())
+    return (sizes.clamp(min=0).sqrt()[:, None] * turned.T / length.T).float()
 
 
 def principal_factors(rows: Tensor, count: int) -> Tensor:

@@ -2,7 +2,7 @@
 
     python -m training.train_dit training/configs/small.toml --tokenizer T --latents SET [SET...] --out RUN
     python -m training.train_dit ... --start GENERATOR    learns on from a checkpoint; its Gaussian stays
-    ... --set dit.model.prior_fields=8                    and gets fields, where it has none (ADR 29)
+    ... --set dit.model.prior_fields=12                   and gets fields, or others than it has (ADR 29)
 """
 
 from __future__ import annotations
@@ -111,16 +111,18 @@ def main() -> None:
 def start_from(model: DiT, folder: Path, tokenizer: str) -> bool:
     """Give the model the weights and the Gaussian of a checkpoint, and say whether that is all that it needs.
 
-    It is not where the model's Gaussian has fields and the checkpoint's has none: they are to be fitted, and as the
-    network's answer was to what they hold too, its last layer starts from zero again. What the checkpoint's brains were
-    drawn from and with (noise, guidance) stays behind: it was found for those weights. Raises TrainingError where it is
-    of another kind.
+    It is not where the model's Gaussian has fields that the checkpoint's has not: they are to be fitted. If that has
+    none at all, its network's answer was to what they hold too, and its last layer starts from zero again; else the
+    network goes on as it is. What the checkpoint's brains were drawn from and with (noise, guidance) stays behind: it
+    was found for those weights. Raises TrainingError where it is of another kind.
     """
     old = load_checkpoint(folder, "dit")
     theirs = replace(old.fill(DiTConfig), noise_scales={}, noise_colour=False, disease_guidance={})
-    new_fields = theirs.prior == "gaussian" and not theirs.prior_fields and model.config.prior_fields > 0
+    wanted = {"prior_fields": model.config.prior_fields, "prior_waves": model.config.prior_waves}
+    first_fields = not theirs.prior_fields
+    new_fields = theirs.prior == "gaussian" and model.config.prior_fields > 0 and replace(theirs, **wanted) != theirs
     if new_fields:
-        theirs = replace(theirs, prior_fields=model.config.prior_fields, prior_waves=model.config.prior_waves)
+        theirs = replace(theirs, **wanted)
     same = json.dumps(asdict(theirs)) == json.dumps(asdict(model.config))  # to JSON, lists and tuples are the same
     if not same or old.parents["tokenizer"] != tokenizer:
         raise TrainingError(
@@ -130,8 +132,8 @@ def start_from(model: DiT, folder: Path, tokenizer: str) -> bool:
     tensors = old.tensors("pt")
     tensors.pop("noise.roots", None)
     if new_fields:
-        for name in ("prior.sigma", "tokens_out.weight", "tokens_out.bias"):
-            tensors.pop(name)
+        fitted = ("prior.sigma", "prior.mixing", "prior.fields.", *(("tokens_out.",) if first_fields else ()))
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(fitted)}
     model.load_state_dict(tensors, strict=not new_fields)
     return not new_fields
 

@@ -73,6 +73,22 @@ def test_it_tells_a_held_out_brain_from_noise_far_better_than_element_by_element
     assert (with_fields - truth).square().mean() < 0.25 * (alone - truth).square().mean()
 
 
+def test_a_factor_varies_in_each_contrast_as_much_as_its_rows_say() -> None:
+    draw = torch.Generator().manual_seed(4)
+    one, two = torch.linalg.qr(torch.randn(NUM_TOKENS * CHANNELS, 2, generator=draw))[0].T
+    amounts = torch.randn(2 * ROWS, 2, generator=draw)
+    sizes = torch.tensor([[50.0, 10.0]]).repeat(ROWS, 1), torch.tensor([[15.0, 40.0]]).repeat(ROWS, 1)
+    noise = 0.3 * torch.randn(2 * ROWS, NUM_TOKENS, CHANNELS, generator=draw)
+    target = ((amounts * torch.cat(sizes)) @ torch.stack([one, two])).reshape(noise.shape) + noise
+    rows = ConditionBatch.from_rows(SPEC, [{"modality": "T1"}] * ROWS + [{"modality": "T2"}] * ROWS)
+    prior = GaussianPrior(SPEC, (NUM_TOKENS, CHANNELS), by="modality", factors=2)
+    prior.add_fields(COUNT, WAVES)
+    fit_prior(prior, rows, target)
+    for group, expected in enumerate(([50.0, 10.0], [15.0, 40.0])):
+        along = prior.factors_of(group) @ torch.stack([one, two]).T
+        torch.testing.assert_close((along.T @ along).diag().sqrt(), torch.tensor(expected), rtol=0.1, atol=0.5)
+
+
 def test_turns_bring_back_fields_that_every_token_has_turned_in_its_own_way() -> None:
     draw = torch.Generator().manual_seed(2)
     fields = torch.randn(ROWS, 1, COUNT, generator=draw).expand(ROWS, NUM_TOKENS, COUNT) * ROWS**-0.5

@@ -254,6 +254,14 @@ def test_a_generator_without_fields_gets_them_on_top_of_its_mean_and_its_network
     assert after["prior.fields.maps"].shape == (4, 1200, 32, 2) and np.abs(after["prior.fields.maps"]).max() > 0
     assert after["prior.fields.spectrum"].shape == (4, 9, 2) and after["prior.sigma"].shape == (4, 1200, 32)
     assert 0 < np.abs(after["tokens_out.weight"]).max() < 0.01
+    stage(
+        "train_dit", CONFIG, "--tokenizer", runs / "tokenizer/tokenizer", "--latents", runs / "tokenizer",
+        "--start", tmp_path / "dit", "--out", tmp_path / "more", "--set", "dit.model.prior_fields=3",
+        "--set", "dit.model.prior_waves=5", "--set", "dit.train.steps=0",
+    )  # fmt: skip
+    more = load_checkpoint(tmp_path / "more/dit", "dit").tensors()
+    assert more["prior.fields.maps"].shape == (4, 1200, 32, 3) and more["prior.fields.spectrum"].shape == (4, 5, 3)
+    np.testing.assert_array_equal(more["tokens_out.weight"], after["tokens_out.weight"])
     collect(runs, tmp_path / "tiny")
     shutil.rmtree(tmp_path / "tiny" / "dit")
     shutil.copytree(tmp_path / "dit", tmp_path / "tiny" / "dit")

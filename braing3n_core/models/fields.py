@@ -6,7 +6,7 @@ vary in M smooth waves phi and, with what is left, from token to token:
 
     S = diag(sigma^2) + blocks of B_i diag(level) B_i^T + sum over m, k of spectrum_mk (phi_m B_k) (phi_m B_k)^T + W^T W
 
-with the factors W of the prior. With C_t = t^2 S + (1-t)^2 I the expected velocity is (t S - (1-t) I) C_t^-1 offset. A
+with the factors W of the group. With C_t = t^2 S + (1-t)^2 I the expected velocity is (t S - (1-t) I) C_t^-1 offset. A
 token's own part of C_t is inverted through K by K matrices, the rest through one of M K + F rows (Woodbury, twice).
 
 Shape legend: B batch, N tokens, C channels, P = N C, G groups, K fields, M waves, F factors.
@@ -49,6 +49,13 @@ class TokenFields(nn.Module):
         """(G,N,C) that the fields give to each element."""
         smooth = torch.einsum("mn,gmk->gnk", self.waves.square(), self.spectrum)
         return torch.einsum("gnck,gnk->gnc", self.maps.square(), smooth + self.level[:, None])
+
+    def covariance(self, group: int, directions: Tensor) -> Tensor:
+        """(R,R) that the fields of a group give to each two of the directions (R,N,C)."""
+        amounts = torch.einsum("nck,rnc->rnk", self.maps[group], directions)
+        local = (amounts * self.level[group].sqrt()).flatten(1)
+        smooth = (self.waves @ amounts * self.spectrum[group].sqrt()).flatten(1)
+        return local @ local.T + smooth @ smooth.T
 
     def velocity(self, offset: Tensor, time: Tensor, group: int, sigma: Tensor, factors: Tensor) -> Tensor:
         """(t S - (1-t) I) C_t^-1 offset (B,N,C) at one time (scalar) of one group, in float64.

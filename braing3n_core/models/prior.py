@@ -15,12 +15,13 @@ C_t = t^2 S + (1-t)^2 I
     E[x_1 - x_0 | x_t] = mu + (t S - (1-t) I) C_t^-1 (x_t - t mu),
 
 where C_t is inverted through a matrix of K by K (Woodbury). With fields neighbouring tokens vary together too: they are
-in ``fields.py``, and sigma and the spread of the elements are those of each group (modality) then.
+in ``fields.py``. Sigma and the spread of the elements are those of each group (modality) then, and W is A_g W: which
+sums of the factors vary, and how much, is another matter in each contrast.
 
 With maps the mean is made of few (M rows): mu = design shares maps, instead of one map for each column (ADR 28).
 
 Shape legend: B batch, N tokens, C channels, P = N C, F features of the conditions, R components of the baseline,
-K factors, M maps.
+K factors, M maps, G groups.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class GaussianPrior(nn.Module):
     maps: Tensor
     sigma: Tensor
     factors: Tensor
+    mixing: Tensor
     components: Tensor
     centre: Tensor
 
@@ -116,15 +118,26 @@ class GaussianPrior(nn.Module):
         self.fields: TokenFields | None = None
 
     def add_fields(self, count: int, waves: int) -> None:
-        """Let neighbouring tokens of the grid vary together. Each group has its own fields, and a sigma (G,N,C)."""
+        """Let neighbouring tokens of the grid vary together. Each group has its own fields, a sigma (G,N,C), and its
+        own sums of the factors, mixing (G,K,K).
+        """
         groups = self.features.groups
+        same = torch.eye(len(self.factors)).repeat(groups, 1, 1)
+        self.register_buffer("mixing", same, persistent=len(self.factors) > 0)
         self.fields = TokenFields(groups, self.shape[1], count=count, waves=waves)
         self.sigma = torch.ones(groups, *self.shape)
 
     def variance(self) -> Tensor:
         """All that varies in each element about the mean: (N,C), with fields (G,N,C)."""
-        total = self.sigma**2 + self.factors.square().sum(0).reshape(self.shape)
-        return total if self.fields is None else total + self.fields.variance()
+        if self.fields is None:
+            return self.sigma**2 + self.factors.square().sum(0).reshape(self.shape)
+        of_factors = [self.factors_of(group).square().sum(0).reshape(self.shape) for group in range(len(self.sigma))]
+        return self.sigma**2 + torch.stack(of_factors) + self.fields.variance()
+
+    def factors_of(self, group: int) -> Tensor:
+        """A_g W (K,P): the factors of one group; needs fields."""
+        with torch.autocast(self.factors.device.type, enabled=False):
+            return self.mixing[group] @ self.factors
 
     def design(self, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:
         """(B, F+R): condition features, then the baseline's scores on the stored components."""
@@ -192,7 +205,7 @@ class GaussianPrior(nn.Module):
             kinds, of_row = torch.unique(torch.stack([t.double(), group.double()], 1), dim=0, return_inverse=True)
             for i, (time, of) in enumerate(kinds):
                 rows, own = of_row == i, int(of)
-                found[rows] = fields.velocity(offset[rows], time, own, self.sigma[own], self.factors)
+                found[rows] = fields.velocity(offset[rows], time, own, self.sigma[own], self.factors_of(own))
             return found
 
     def _coloured(self, offset: Tensor, t: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ def prior() -> GaussianPrior:
     prior.add_fields(COUNT, WAVES)
     assert prior.fields is not None
     for buffer, size in ((prior.factors, 0.05), (prior.fields.maps, 0.5), (prior.fields.level, 0.4),
-                         (prior.fields.spectrum, 30.0), (prior.sigma, 0.2)):  # fmt: skip
+                         (prior.fields.spectrum, 30.0), (prior.sigma, 0.2), (prior.mixing, 1.0)):  # fmt: skip
         buffer.copy_(size * torch.randn(buffer.shape, generator=draw))
     for buffer in (prior.fields.level, prior.fields.spectrum, prior.sigma):
         buffer.abs_()
@@ -41,7 +43,8 @@ def covariance(prior: GaussianPrior, group: int) -> Tensor:
         smooth = waves.T @ torch.diag(fields.spectrum[group, :, k]) @ waves
         of_fields[:, k, :, k] = smooth + fields.level[group, k] * torch.eye(NUM_TOKENS)
     found = maps @ of_fields.reshape(NUM_TOKENS * COUNT, -1) @ maps.T
-    return found + torch.diag(prior.sigma[group].flatten() ** 2) + prior.factors.T @ prior.factors
+    factors = prior.mixing[group] @ prior.factors
+    return found + torch.diag(prior.sigma[group].flatten() ** 2) + factors.T @ factors
 
 
 def test_waves_are_orthonormal_and_the_first_are_the_smoothest() -> None:
@@ -68,6 +71,17 @@ def test_its_velocity_is_the_conditional_mean_of_jointly_normal_variables(prior:
         torch.testing.assert_close(found[row].flatten(), expected, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(whitened[row].flatten(), offset / of_point.diag().sqrt())
         torch.testing.assert_close(scale[row].flatten(), (whole.diag() / of_point.diag()).sqrt())
+
+
+def test_what_the_fields_give_to_directions_is_their_covariance(prior: GaussianPrior) -> None:
+    draw = torch.Generator().manual_seed(4)
+    directions = torch.randn(3, NUM_TOKENS, CHANNELS, generator=draw, dtype=torch.float64)
+    alone = copy.deepcopy(prior)
+    alone.sigma.zero_()
+    alone.factors.zero_()
+    expected = directions.flatten(1) @ covariance(alone, 1) @ directions.flatten(1).T
+    assert prior.fields is not None
+    torch.testing.assert_close(prior.fields.covariance(1, directions), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_rows_of_other_times_and_groups_do_not_touch_each_other(prior: GaussianPrior) -> None:
