@@ -35,7 +35,8 @@ def fit_group(fields: TokenFields, group: int, rest: Tensor) -> Tensor:
     for _ in range(PASSES):
         level, spectrum = smoothness(amounts * size, fields.waves)
         size = (level + fields.waves.square().T @ spectrum).sqrt()
-    fields.maps[group], fields.level[group], fields.spectrum[group] = maps / size[:, None], level, spectrum
+    fields.keep_maps(group, maps / size[:, None])
+    fields.level[group], fields.spectrum[group] = level, spectrum
     every = rest.square().sum(0)
     return torch.maximum(every - maps.square().sum(-1), LEAST_OWN * every)
 

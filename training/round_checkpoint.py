@@ -29,6 +29,17 @@ def rounded(tensor: Tensor, size: Tensor) -> Tensor:
     return ((tensor.double() / step).round() * step).to(tensor.dtype)
 
 
+def rounded_maps(maps: Tensor, steps: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps (...,K) in whole numbers of their steps (...,), with powers of two up to ``size`` (...,) as steps: larger
+    ones where more than 127 of them would be needed.
+    """
+    exact = maps.double() * steps.double()[..., None]
+    fine = 2.0 ** torch.floor(torch.log2(size.double()))
+    needed = 2.0 ** torch.ceil(torch.log2((exact.abs().amax(-1) / 127).clamp(min=2.0**-20)))
+    step = torch.maximum(fine, needed)
+    return (exact / step[..., None]).round().to(torch.int8), step.to(steps.dtype)
+
+
 def rounded_transformer(tensors: dict[str, Tensor], levels: float) -> dict[str, Tensor]:
     """All matrices of a transformer's weights rounded; what is small, has few digits or is sigma stays as it is."""
     found = dict(tensors)
@@ -38,7 +49,9 @@ def rounded_transformer(tensors: dict[str, Tensor], levels: float) -> dict[str, 
             sigma = sigma if sigma.ndim == 2 else sigma.amin(0)  # with fields each group has its own
             found[name] = rounded(tensor, sigma.flatten() / levels)
         elif name == "prior.fields.maps":
-            found[name] = rounded(tensor, tensors["prior.sigma"][..., None] / levels)
+            found[name], found["prior.fields.steps"] = rounded_maps(
+                tensor, tensors["prior.fields.steps"], tensors["prior.sigma"] / levels
+            )
         elif tensor.ndim == 2 and not name.startswith("prior."):
             rms = tensor.double().square().mean(1, keepdim=True).sqrt().clamp(min=2.0**-20)
             found[name] = rounded(tensor, rms / levels)

@@ -57,9 +57,12 @@ def test_the_command_writes_a_checkpoint_that_loads_and_takes_less_room(tmp_path
 def test_maps_of_fields_are_rounded_by_the_sigma_of_their_group_and_the_mean_by_the_least() -> None:
     draw = torch.Generator().manual_seed(4)
     sigma = torch.tensor([0.01, 1.0]).reshape(2, 1, 1).expand(2, 3, 2).contiguous()
-    tensors = {"prior.sigma": sigma, "prior.fields.maps": torch.randn(2, 3, 2, 4, generator=draw),
+    maps = torch.randint(-127, 128, (2, 3, 2, 4), generator=draw, dtype=torch.int8)
+    tensors = {"prior.sigma": sigma, "prior.fields.maps": maps, "prior.fields.steps": torch.full((2, 3, 2), 0.0005),
                "prior.fields.level": torch.rand(2, 4), "prior.weight": torch.randn(5, 6, generator=draw)}  # fmt: skip
     found = rounded_transformer(tensors, levels=8)
-    moved = {name: (found[name] - tensors[name]).abs() for name in tensors}
-    assert moved["prior.fields.maps"][0].max() <= 0.01 / 16 < 0.02 < moved["prior.fields.maps"][1].max() <= 1 / 16
+    exact = [t["prior.fields.maps"] * t["prior.fields.steps"][..., None].double() for t in (found, tensors)]
+    moved = {name: (found[name] - tensors[name]).abs() for name in tensors} | {"maps": (exact[0] - exact[1]).abs()}
+    assert moved["maps"][0].max() <= 0.01 / 16 < 0.02 < moved["maps"][1].max() <= 1 / 16
+    assert found["prior.fields.maps"].dtype == torch.int8 and found["prior.fields.maps"].abs().max() <= 127
     assert moved["prior.weight"].max() <= 0.01 / 16 and moved["prior.fields.level"].max() == 0

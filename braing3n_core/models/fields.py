@@ -15,44 +15,90 @@ Shape legend: B batch, N tokens, C channels, P = N C, G groups, K fields, M wave
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
-from .layers import NUM_TOKENS
-from .noise import frequencies, to_frequencies
+from .layers import GRID, NUM_TOKENS
+from .noise import cosine_matrix, frequencies
 
 
-def smoothest_waves(count: int) -> Tensor:
-    """The orthonormal cosine waves (count,N) of the lowest frequencies, the constant one first."""
-    units = torch.zeros(count, NUM_TOKENS)
-    units[torch.arange(count), frequencies().argsort(stable=True)[:count]] = 1
-    return to_frequencies(units[..., None], back=True)[..., 0]
+@dataclass(frozen=True)
+class Waves:
+    """The orthonormal cosine waves (M,N) of the lowest frequencies, the constant one first, in float64.
+
+    Two of them multiply along each axis for itself, and few different products come of that. along: of each axis the
+    products (Q,n) of any two of its cosines. pairs (M,M): where, among all Q Q Q, that of two waves is.
+    """
+
+    values: Tensor
+    along: tuple[Tensor, ...]
+    pairs: Tensor
+
+    def summed_products(self, x: Tensor) -> Tensor:
+        """The sums over the tokens of two waves times x (N,D): (M,M,D)."""
+        found = x.unflatten(0, GRID)
+        for products in self.along:
+            found = torch.tensordot(found, products, dims=([0], [1]))
+        return found.flatten(1).T[self.pairs]
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(mode=False)  # what is kept must serve training too
+def smoothest_waves(count: int, device: str = "cpu") -> Waves:
+    """So many, on this device."""
+    values, along, pairs = torch.ones(count, 1, dtype=torch.float64), [], torch.zeros(count, count, dtype=torch.long)
+    chosen = frequencies().argsort(stable=True)[:count]
+    for size, frequency in zip(GRID, torch.unravel_index(chosen, GRID), strict=True):
+        used = int(frequency.max()) + 1
+        cosines = cosine_matrix(size)[:used].double()
+        values = (values[:, :, None] * cosines[frequency][:, None]).flatten(1)
+        first, second = torch.triu_indices(used, used)
+        along.append((cosines[first] * cosines[second]).to(device))
+        place = torch.zeros(used, used, dtype=torch.long)
+        place[first, second] = place[second, first] = torch.arange(len(first))
+        pairs = pairs * len(first) + place[frequency[:, None], frequency]
+    return Waves(values.to(device), tuple(along), pairs.to(device))
 
 
 class TokenFields(nn.Module):
-    """maps (G,N,C,K), level (G,K), spectrum (G,M,K): see the module; without a fit all zero."""
+    """level (G,K), spectrum (G,M,K): see the module; without a fit all zero. The maps are kept in whole numbers
+    (G,N,C,K) of at most 127 times the steps (G,N,C).
+    """
 
     maps: Tensor
+    steps: Tensor
     level: Tensor
     spectrum: Tensor
     waves: Tensor
 
     def __init__(self, groups: int, channels: int, *, count: int, waves: int) -> None:
         super().__init__()
-        self.register_buffer("maps", torch.zeros(groups, NUM_TOKENS, channels, count))
+        self.register_buffer("maps", torch.zeros(groups, NUM_TOKENS, channels, count, dtype=torch.int8))
+        self.register_buffer("steps", torch.zeros(groups, NUM_TOKENS, channels))
         self.register_buffer("level", torch.zeros(groups, count))
         self.register_buffer("spectrum", torch.zeros(groups, waves, count))
-        self.register_buffer("waves", smoothest_waves(waves), persistent=False)
+        self.register_buffer("waves", smoothest_waves(waves).values.float(), persistent=False)
+
+    def maps_of(self, group: int) -> Tensor:
+        """(N,C,K) of one group."""
+        return self.steps[group][..., None] * self.maps[group]
+
+    @torch.no_grad()
+    def keep_maps(self, group: int, maps: Tensor) -> None:
+        """Keep (N,C,K) as the maps of a group, to a 254th of the largest of each element."""
+        self.steps[group] = maps.abs().amax(-1) / 127
+        self.maps[group] = (maps / self.steps[group][..., None].clamp(min=1e-30)).round().to(torch.int8)
 
     def variance(self) -> Tensor:
         """(G,N,C) that the fields give to each element."""
-        smooth = torch.einsum("mn,gmk->gnk", self.waves.square(), self.spectrum)
-        return torch.einsum("gnck,gnk->gnc", self.maps.square(), smooth + self.level[:, None])
+        smooth = torch.einsum("mn,gmk->gnk", self.waves.square(), self.spectrum) + self.level[:, None]
+        return self.steps.square() * torch.einsum("gnck,gnk->gnc", self.maps.to(smooth).square(), smooth)
 
     def covariance(self, group: int, directions: Tensor) -> Tensor:
         """(R,R) that the fields of a group give to each two of the directions (R,N,C)."""
-        amounts = torch.einsum("nck,rnc->rnk", self.maps[group], directions)
+        amounts = torch.einsum("nck,rnc->rnk", self.maps_of(group), directions)
         local = (amounts * self.level[group].sqrt()).flatten(1)
         smooth = (self.waves @ amounts * self.spectrum[group].sqrt()).flatten(1)
         return local @ local.T + smooth @ smooth.T
@@ -63,8 +109,9 @@ class TokenFields(nn.Module):
         sigma (N,C), factors (F,P).
         """
         part = _Part(
-            time.double(), sigma.double(), self.maps[group].double(), self.level[group].double(),
-            self.spectrum[group].double().sqrt(), self.waves.double(), factors.double().reshape(-1, *sigma.shape),
+            time.double(), sigma.double(), self.maps_of(group).double(), self.level[group].double(),
+            self.spectrum[group].double().sqrt(), smoothest_waves(len(self.waves), str(offset.device)),
+            factors.double().reshape(-1, *sigma.shape),
         )
         return part.velocity(offset.double())
 
@@ -78,7 +125,7 @@ class _Part:
     maps: Tensor
     level: Tensor
     root: Tensor
-    waves: Tensor
+    waves: Waves
     factors: Tensor
 
     def __post_init__(self) -> None:
@@ -89,8 +136,7 @@ class _Part:
         self.shrink = self.square * self.level[:, None] * inverse  # (N,K,K)
         self.seen = inverse @ gram  # B_i^T (token's own part of C_t)^-1 B_i
         solved = self.own_solve(self.factors)
-        seen = self.waves @ (self.waves.T[:, :, None, None] * self.seen[:, None]).flatten(1)  # (M, M K K)
-        seen = seen.unflatten(1, (len(self.waves), *self.seen.shape[1:])).permute(0, 2, 1, 3)
+        seen = self.waves.summed_products(self.seen.flatten(1)).unflatten(2, self.seen.shape[1:]).transpose(1, 2)
         smooth = (self.root[:, :, None, None] * seen * self.root).flatten(2).flatten(0, 1)
         mixed = self.to_waves(solved)
         plain = solved.flatten(1) @ self.factors.flatten(1).T
@@ -109,11 +155,11 @@ class _Part:
 
     def to_waves(self, y: Tensor) -> Tensor:
         """How much of each wave of each field is in y (B,N,C): (B,MK)."""
-        return (self.root * (self.waves @ self.amounts(y))).flatten(1)
+        return (self.root * (self.waves.values @ self.amounts(y))).flatten(1)
 
     def from_waves(self, amount: Tensor) -> Tensor:
         """The transpose of :meth:`to_waves`."""
-        fields = self.waves.T @ (self.root * amount.unflatten(1, self.root.shape))
+        fields = self.waves.values.T @ (self.root * amount.unflatten(1, self.root.shape))
         return torch.einsum("nck,bnk->bnc", self.maps, fields)
 
     def velocity(self, offset: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from braing3n_core.models.conditions import ConditionSpec
-from braing3n_core.models.fields import smoothest_waves
+from braing3n_core.models.fields import TokenFields, smoothest_waves
 from braing3n_core.models.layers import GRID, NUM_TOKENS
 from braing3n_core.models.prior import GaussianPrior
 
@@ -23,7 +23,9 @@ def prior() -> GaussianPrior:
     prior = GaussianPrior(SPEC, (NUM_TOKENS, CHANNELS), by="modality", factors=3)
     prior.add_fields(COUNT, WAVES)
     assert prior.fields is not None
-    for buffer, size in ((prior.factors, 0.05), (prior.fields.maps, 0.5), (prior.fields.level, 0.4),
+    for group in range(2):
+        prior.fields.keep_maps(group, 0.5 * torch.randn(NUM_TOKENS, CHANNELS, COUNT, generator=draw))
+    for buffer, size in ((prior.factors, 0.05), (prior.fields.level, 0.4),
                          (prior.fields.spectrum, 30.0), (prior.sigma, 0.2), (prior.mixing, 1.0)):  # fmt: skip
         buffer.copy_(size * torch.randn(buffer.shape, generator=draw))
     for buffer in (prior.fields.level, prior.fields.spectrum, prior.sigma):
@@ -36,8 +38,8 @@ def covariance(prior: GaussianPrior, group: int) -> Tensor:
     """(P,P), by the definition."""
     fields = prior.fields
     assert fields is not None
-    maps = torch.block_diag(*fields.maps[group])  # (P, N K)
-    waves = fields.waves.double()
+    maps = torch.block_diag(*fields.maps_of(group))  # (P, N K)
+    waves = smoothest_waves(WAVES).values
     of_fields = torch.zeros(NUM_TOKENS, COUNT, NUM_TOKENS, COUNT, dtype=torch.float64)
     for k in range(COUNT):
         smooth = waves.T @ torch.diag(fields.spectrum[group, :, k]) @ waves
@@ -48,12 +50,27 @@ def covariance(prior: GaussianPrior, group: int) -> Tensor:
 
 
 def test_waves_are_orthonormal_and_the_first_are_the_smoothest() -> None:
-    waves = smoothest_waves(40)
-    torch.testing.assert_close(waves @ waves.T, torch.eye(40), rtol=0, atol=1e-5)
+    waves = smoothest_waves(40).values
+    torch.testing.assert_close(waves @ waves.T, torch.eye(40, dtype=torch.float64), rtol=0, atol=1e-5)
     assert waves[0].std() < 1e-6
     grid = waves.reshape(-1, *GRID)
     rough = torch.stack([grid.diff(dim=axis).square().sum((1, 2, 3)) for axis in (1, 2, 3)]).sum(0)
     assert (rough[0] < 1e-6) and rough[:10].max() < rough[-10:].min()
+
+
+def test_sums_of_products_of_two_waves_are_those_of_the_definition() -> None:
+    waves = smoothest_waves(23)
+    x = torch.randn(NUM_TOKENS, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    products = (waves.values[:, None] * waves.values).flatten(0, 1)
+    torch.testing.assert_close(waves.summed_products(x), (products @ x).unflatten(0, (23, 23)))
+
+
+def test_waves_that_inference_asked_for_first_serve_training_too() -> None:
+    with torch.inference_mode():
+        waves = smoothest_waves(7).values
+    x = torch.ones(NUM_TOKENS, dtype=torch.float64, requires_grad=True)
+    (waves @ x).square().sum().backward()
+    assert x.grad is not None and x.grad.norm() > 0
 
 
 @pytest.mark.parametrize("time", [0.0, 0.4, 0.95, 1.0])
@@ -71,6 +88,16 @@ def test_its_velocity_is_the_conditional_mean_of_jointly_normal_variables(prior:
         torch.testing.assert_close(found[row].flatten(), expected, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(whitened[row].flatten(), offset / of_point.diag().sqrt())
         torch.testing.assert_close(scale[row].flatten(), (whole.diag() / of_point.diag()).sqrt())
+
+
+def test_maps_are_kept_to_a_254th_of_the_largest_of_their_element() -> None:
+    fields = TokenFields(2, CHANNELS, count=4, waves=WAVES)
+    maps = torch.randn(NUM_TOKENS, CHANNELS, 4, generator=torch.Generator().manual_seed(6))
+    maps[7] = 0
+    fields.keep_maps(1, maps)
+    off, largest = (fields.maps_of(1) - maps).abs().amax(-1), maps.abs().amax(-1)
+    assert (off <= largest / 254 + 1e-7).all() and fields.maps_of(1)[7].abs().max() == 0
+    assert torch.count_nonzero(fields.maps_of(0)) == 0
 
 
 def test_what_the_fields_give_to_directions_is_their_covariance(prior: GaussianPrior) -> None:
