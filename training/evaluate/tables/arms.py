@@ -127,6 +127,13 @@ def mean_ages(asked: np.ndarray, read: np.ndarray) -> np.ndarray:
     return np.array([read[asked == a].mean() for a in AGES_YEARS])
 
 
+def ages_of_scans(truth: np.ndarray, read: np.ndarray) -> np.ndarray | None:
+    """What is read of real scans (n,) at each of :data:`AGES_YEARS`, on the straight line through all of them: a probe
+    draws ages towards their mean, those of brains as those of scans. None of one age alone.
+    """
+    return np.polyval(np.polyfit(truth, read, 1), AGES_YEARS) if len(np.unique(truth)) > 1 else None
+
+
 def in_words(means: np.ndarray) -> str:
     """``31.9/49.6/71.5``."""
     return "/".join(f"{m:.1f}" for m in means)

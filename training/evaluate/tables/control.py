@@ -15,6 +15,7 @@ from .arms import (
     Contrast,
     age_bases,
     age_reader,
+    ages_of_scans,
     draw,
     draw_null,
     in_words,
@@ -55,7 +56,8 @@ def _notes(study: Study) -> tuple[str, ...]:
         "Null: share read as the first word when that condition is set to null. Prior: share of the first word among "
         "the real scans. Ceiling: the held-out probe's own accuracy on these real scans, those that it had not seen.",
         f"All arms of a row, the null arms too, share their noises and bases: {study.drawn_how}. Age: r of read "
-        "against asked age; mean read age at each.",
+        "against asked age; mean read age at each, and on the straight line through what is read of real scans at "
+        "their true ages, which a probe draws towards their mean too.",
     )
 
 
@@ -112,21 +114,31 @@ def _ages(study: Study, values: dict[str, float]) -> list[list[Cell]]:
     samples = np.concatenate([study.generate(age_bases(study, a)) for a in AGES_YEARS])
     asked = np.repeat(AGES_YEARS, study.settings.samples)
     reader = age_reader(study)
-    read = {}
+    read, of_scans = {}, {}
     if reader:
-        read["held-out"] = reader.values(samples)
+        read["held-out"], of_scans["held-out"] = reader.values(samples), ages_of_scans(reader.truth, reader.unseen)
     shipped = shipped_ages(study, samples)
     if shipped is not None:
-        read["shipped"] = shipped
+        read["shipped"], of_scans["shipped"] = shipped, ages_of_scans(*_read_in_scans(study))
     cells: dict[str, str] = {}
     for name, age in read.items():
-        means = mean_ages(asked, age)
+        means, line = mean_ages(asked, age), of_scans[name]
         values[f"age/{name}/r"] = correlation(asked, age)
         values[f"age/{name}/error"] = float(np.abs(means - AGES_YEARS).mean())
         cells[name] = f"r {values[f'age/{name}/r']:.3g}; {in_words(means)}"
+        if line is not None:
+            cells[name] += f" (real scans {in_words(line)})"
         values.update({f"age/{name}/{a:g}": float(m) for a, m in zip(AGES_YEARS, means, strict=True)})
     return [["age 30/50/70", study.settings.samples, cells.get("held-out"), cells.get("shipped"), None, None,
              *_ceiling(reader), "r about .95"]]
+
+
+def _read_in_scans(study: Study) -> tuple[np.ndarray, np.ndarray]:
+    """True ages (n,) of the real T1 scans, and what the shipped probe reads there."""
+    rows = [i for i in study.where(modality="T1") if study.records[i].get("age_years") is not None]
+    truth = np.array([float(study.records[i]["age_years"]) for i in rows])
+    read = shipped_ages(study, study.latents[rows]) if rows else None
+    return truth, truth if read is None else read
 
 
 def _pictures(study: Study, values: dict[str, float]) -> tuple[Picture, ...]:
