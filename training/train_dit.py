@@ -2,7 +2,7 @@
 
     python -m training.train_dit training/configs/small.toml --tokenizer T --latents SET [SET...] --out RUN
     python -m training.train_dit ... --start GENERATOR    learns on from a checkpoint; its Gaussian stays
-    ... --set dit.model.prior_fields=12                   and gets fields, or others than it has (ADR 29)
+    ... --set dit.model.prior_fields=8                    and gets fields, or others than it has (ADR 29)
 """
 
 from __future__ import annotations

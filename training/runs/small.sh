@@ -34,6 +34,8 @@ $python -m training.build_store --subjects 150 --visits 2 --seed 71 --t1-only --
 $python -m training.build_store --subjects 1200 --visits 1 --seed 61 --disease HC MCI AD PD --t1-only \
     --out "$work/readers"
 $python -m training.build_store --subjects 4000 --visits 1 --seed 67 --disease PD --t1-only --out "$work/readers_pd"
+$python -m training.build_store --subjects 16000 --visits 1 --seed 79 --disease glioma --each-idh1 100 \
+    --modalities FLAIR --out "$work/readers_idh1"
 
 $python -m training.pretrain_mae "$config" --store "$work/store" "$work/many" --out "$work/mae"
 encoder="$work/mae/encoder"
@@ -51,7 +53,7 @@ cache=($python -m training.cache_latents --encoder "$encoder" --tokenizer "$toke
 "${cache[@]}" --store "$work/three" "$work/gliomas" --out "$work/contrasts_latents"
 "${cache[@]}" --store "$work/valid" "$work/valid_gliomas" --out "$work/valid_latents"
 "${cache[@]}" --store "$work/valid_diseases" --out "$work/valid_diseases_latents"
-"${cache[@]}" --store "$work/readers" "$work/readers_pd" --out "$work/readers_latents"
+"${cache[@]}" --store "$work/readers" "$work/readers_pd" "$work/readers_idh1" --out "$work/readers_latents"
 
 sets=(--tokenizer "$tokenizer" --latents "$work/decoder" "$work/latents")
 $python -m training.fit_probes "${sets[@]}" --out "$work/probes"
