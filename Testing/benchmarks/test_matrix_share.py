@@ -15,7 +15,7 @@ def test_shares_add_up_by_kind_and_come_largest_first() -> None:
     assert list(found) == ["linear layers", "attention", "gelu"]
 
 
-def test_a_real_run_of_the_small_transformer_has_linear_layers_and_attention() -> None:
+def test_a_real_run_of_the_small_transformer_is_mostly_linear_layers_and_attention() -> None:
     found = shares(profiled_sampling("small", "cpu", steps=1))
     assert sum(found.values()) == pytest.approx(1)
-    assert min(found["linear layers"], found["attention"]) > 0.005  # fields, in closed form, take most of it
+    assert min(found["linear layers"], found["attention"]) > 0.05
