@@ -32,9 +32,10 @@ def fit_group(fields: TokenFields, group: int, rest: Tensor) -> Tensor:
     turn = turns(amounts)
     maps, amounts = maps @ turn, torch.einsum("rnk,nkl->rnl", amounts, turn)
     size = torch.ones_like(maps[:, 0])  # (N,K), of each field in each token: waves are larger at the grid's edges
+    waves = fields.waves.values.to(rest)
     for _ in range(PASSES):
-        level, spectrum = smoothness(amounts * size, fields.waves)
-        size = (level + fields.waves.square().T @ spectrum).sqrt()
+        level, spectrum = smoothness(amounts * size, waves)
+        size = (level + waves.square().T @ spectrum).sqrt()
     fields.keep_maps(group, maps / size[:, None])
     fields.level[group], fields.spectrum[group] = level, spectrum
     every = rest.square().sum(0)

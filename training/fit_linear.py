@@ -83,7 +83,7 @@ def fit_ridge(
     y = np.asarray(y, dtype=np.float64)
     penalties = np.asarray(alphas) * data.mean_square
     predicted = np.empty((len(penalties), len(y)))
-    for train, test in _folds(groups):
+    for train, test in grouped_folds(groups):
         predicted[:, test] = _dual_predictions(data.gram, y, train, test, penalties)
     best = int(np.argmin(np.square(predicted - y).mean(1)))
     dual = np.linalg.solve(data.gram + penalties[best] * np.eye(len(y)), y - y.mean())
@@ -105,9 +105,9 @@ def fit_logistic(
     """
     data = data if isinstance(data, Design) else Design.of(data)
     labels = np.asarray(labels).astype(str)
-    classes = _checked_classes(labels, groups)
+    classes = checked_classes(labels, groups)
     reduced, back = _reduced(data)
-    folds = _folds(groups, labels)
+    folds = grouped_folds(groups, labels)
     trials: list[np.ndarray] = []
     losses: list[float] = []
     for inverse_penalty in sorted(inverse_penalties):
@@ -155,7 +155,7 @@ def fit_familiarity(
 ) -> Familiarity:
     """The model of what training scans look like; limit and quantiles are of scans held out by subject."""
     data = data if isinstance(data, Design) else Design.of(data)
-    held_out = [_held_out(data, train, test, components) for train, test in _folds(groups)]
+    held_out = [_held_out(data, train, test, components) for train, test in grouped_folds(groups)]
     off = float(np.sqrt(np.mean(np.concatenate([outside for _, outside in held_out]))))
     within = np.concatenate([inside for inside, _ in held_out])
     outside = np.concatenate([outside for _, outside in held_out])
@@ -227,7 +227,8 @@ def centred_gram(gram: np.ndarray) -> np.ndarray:
     return gram - rows[None] - rows[:, None] + gram.mean()
 
 
-def _folds(groups: np.ndarray, labels: np.ndarray | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+def grouped_folds(groups: np.ndarray, labels: np.ndarray | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to fit on and rows to try, five times, no subject in both; RequestError for too few subjects."""
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     count = len(np.unique(groups))
@@ -285,7 +286,8 @@ def _logistic_out_of_fold(
     return logits
 
 
-def _checked_classes(labels: np.ndarray, groups: np.ndarray) -> tuple[str, ...]:
+def checked_classes(labels: np.ndarray, groups: np.ndarray) -> tuple[str, ...]:
+    """The classes, in order; RequestError unless there are two or more, of enough subjects each."""
     classes = tuple(np.unique(labels).tolist())
     rare = [c for c in classes if len(np.unique(groups[labels == c])) < FOLDS]
     if rare or len(classes) < 2:

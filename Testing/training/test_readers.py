@@ -21,14 +21,14 @@ from ..core.tiny_checkpoint import make_tiny_checkpoint
 T1 = {"modality": "T1"}
 
 
-def people(count: int, seed: int, signal: float, name: str = "s") -> LatentSet:
-    """One T1 each, as old in AD as in health; the first number of the latents is up by ``signal`` in AD, the rest is
-    noise.
+def people(count: int, seed: int, signal: float, name: str = "s", shown_by: int = 1) -> LatentSet:
+    """One T1 each, as old in AD as in health; so many of the latents' 400 numbers, from the first on, are up by
+    ``signal`` in AD, the rest is noise.
     """
     rng = np.random.default_rng(seed)
     words = rng.permutation(["HC", "AD"] * (count // 2))
     latents = rng.normal(size=(count, 50, 8)).astype(np.float32)
-    latents[:, 0, 0] += signal * (words == "AD")
+    latents.reshape(count, -1)[words == "AD", :shown_by] += signal
     records = [
         {"subject": f"{name}{i}", "visit": 0, "modality": "T1", "disease": str(w),
          "age_years": float(20 + (words[:i] == w).sum())}
@@ -58,12 +58,27 @@ def test_a_probe_fitted_on_other_people_has_its_quality_from_the_evaluated_scans
 
 
 def test_more_people_make_a_better_probe_of_the_same_scans() -> None:
-    evaluated = people(60, 1, 3.0)
+    evaluated = people(60, 1, 0.15, shown_by=400)
     few = Readers(evaluated).of("disease", T1, ("HC", "AD"))
-    many = Readers(evaluated, people(600, 2, 3.0, "other")).of("disease", T1, ("HC", "AD"))
+    many = Readers(evaluated, people(600, 2, 0.15, "other", shown_by=400)).of("disease", T1, ("HC", "AD"))
     assert few is not None and many is not None
     assert few.fitted_on == "60 of these" and many.fitted_on == "600 others"
     assert many.quality > few.quality
+
+
+def test_a_label_that_one_number_shows_is_read_there_and_one_that_many_show_in_all_of_them() -> None:
+    one = fit_reader("disease", people(200, 1, 1.5), ("HC", "AD"))
+    everywhere = fit_reader("disease", people(200, 2, 0.15, shown_by=400), ("HC", "AD"))
+    assert one is not None and everywhere is not None
+    assert np.count_nonzero(one.fit.weights) < 10 and one.fit.weights[0, 0] != 0 and one.auc > 0.8
+    assert np.count_nonzero(everywhere.fit.weights) == 400 and everywhere.auc > 0.8
+
+
+def test_a_few_evaluated_scans_are_not_what_a_probe_of_others_is_judged_by() -> None:
+    others = people(200, 2, 4.0, "other")
+    reader = Readers(people(8, 1, 0.0), others).of("disease", T1, ("HC", "AD"))
+    assert reader is not None and len(reader.truth) == 200 and reader.quality > 0.9  # four of each word say nothing
+    assert Readers(people(10, 1, 0.0), others).of("disease", T1, ("HC", "AD")).quality < 0.9
 
 
 def test_a_label_that_other_people_do_not_carry_is_read_by_the_evaluated() -> None:

@@ -71,7 +71,6 @@ class TokenFields(nn.Module):
     steps: Tensor
     level: Tensor
     spectrum: Tensor
-    waves: Tensor
 
     def __init__(self, groups: int, channels: int, *, count: int, waves: int) -> None:
         super().__init__()
@@ -79,7 +78,11 @@ class TokenFields(nn.Module):
         self.register_buffer("steps", torch.zeros(groups, NUM_TOKENS, channels))
         self.register_buffer("level", torch.zeros(groups, count))
         self.register_buffer("spectrum", torch.zeros(groups, waves, count))
-        self.register_buffer("waves", smoothest_waves(waves).values.float(), persistent=False)
+
+    @property
+    def waves(self) -> Waves:
+        """Those that the fields vary in."""
+        return smoothest_waves(self.spectrum.shape[1], str(self.spectrum.device))
 
     def maps_of(self, group: int) -> Tensor:
         """(N,C,K) of one group."""
@@ -91,16 +94,16 @@ class TokenFields(nn.Module):
         self.steps[group] = maps.abs().amax(-1) / 127
         self.maps[group] = (maps / self.steps[group][..., None].clamp(min=1e-30)).round().to(torch.int8)
 
-    def variance(self) -> Tensor:
-        """(G,N,C) that the fields give to each element."""
-        smooth = torch.einsum("mn,gmk->gnk", self.waves.square(), self.spectrum) + self.level[:, None]
-        return self.steps.square() * torch.einsum("gnck,gnk->gnc", self.maps.to(smooth).square(), smooth)
+    def variance(self, group: int) -> Tensor:
+        """(N,C) that the fields of a group give to each element."""
+        of_fields = self.waves.values.to(self.spectrum).square().T @ self.spectrum[group] + self.level[group]
+        return torch.einsum("nck,nk->nc", self.maps_of(group).square(), of_fields)
 
     def covariance(self, group: int, directions: Tensor) -> Tensor:
         """(R,R) that the fields of a group give to each two of the directions (R,N,C)."""
         amounts = torch.einsum("nck,rnc->rnk", self.maps_of(group), directions)
         local = (amounts * self.level[group].sqrt()).flatten(1)
-        smooth = (self.waves @ amounts * self.spectrum[group].sqrt()).flatten(1)
+        smooth = (self.waves.values.to(self.spectrum) @ amounts * self.spectrum[group].sqrt()).flatten(1)
         return local @ local.T + smooth @ smooth.T
 
     def velocity(self, offset: Tensor, time: Tensor, group: int, sigma: Tensor, factors: Tensor) -> Tensor:
@@ -110,8 +113,7 @@ class TokenFields(nn.Module):
         """
         part = _Part(
             time.double(), sigma.double(), self.maps_of(group).double(), self.level[group].double(),
-            self.spectrum[group].double().sqrt(), smoothest_waves(len(self.waves), str(offset.device)),
-            factors.double().reshape(-1, *sigma.shape),
+            self.spectrum[group].double().sqrt(), self.waves, factors.double().reshape(-1, *sigma.shape),
         )
         return part.velocity(offset.double())
 

@@ -127,17 +127,17 @@ class GaussianPrior(nn.Module):
         self.fields = TokenFields(groups, self.shape[1], count=count, waves=waves)
         self.sigma = torch.ones(groups, *self.shape)
 
-    def variance(self) -> Tensor:
-        """All that varies in each element about the mean: (N,C), with fields (G,N,C)."""
+    def variance(self, group: int = 0) -> Tensor:
+        """All that varies in each element (N,C) about the mean; with fields that of one group, else of all."""
         if self.fields is None:
             return self.sigma**2 + self.factors.square().sum(0).reshape(self.shape)
-        of_factors = [self.factors_of(group).square().sum(0).reshape(self.shape) for group in range(len(self.sigma))]
-        return self.sigma**2 + torch.stack(of_factors) + self.fields.variance()
+        with torch.autocast(self.sigma.device.type, enabled=False):
+            of_factors = self.factors_of(group).square().sum(0).reshape(self.shape)
+            return self.sigma[group] ** 2 + of_factors + self.fields.variance(group)
 
     def factors_of(self, group: int) -> Tensor:
         """A_g W (K,P): the factors of one group; needs fields."""
-        with torch.autocast(self.factors.device.type, enabled=False):
-            return self.mixing[group] @ self.factors
+        return self.mixing[group] @ self.factors
 
     def design(self, conditions: ConditionBatch, context: Tensor | None = None) -> Tensor:
         """(B, F+R): condition features, then the baseline's scores on the stored components."""
@@ -184,11 +184,14 @@ class GaussianPrior(nn.Module):
         itself, with all of its variance: with factors or fields what is left of the velocity has at most the variance
         of the scale, and exactly that at both ends of the path.
         """
-        total, offset = self.variance(), x - t * mu
-        if self.fields is not None:
-            if group is None:
-                raise ValueError("a prior with fields needs the group of each row")
-            total = total[group]
+        offset = x - t * mu
+        if self.fields is None:
+            total = self.variance()
+        elif group is None:
+            raise ValueError("a prior with fields needs the group of each row")
+        else:
+            groups, of_row = group.unique(return_inverse=True)
+            total = torch.stack([self.variance(own) for own in groups.tolist()])[of_row]
         spread = torch.sqrt(t**2 * total + (1 - t) ** 2)
         if self.fields is not None and group is not None:
             velocity = mu + self._with_fields(self.fields, offset, t.flatten(), group).to(offset.dtype)

@@ -15,7 +15,8 @@ import numpy as np
 from braing3n_core.errors import RequestError
 from braing3n_core.probes import softmax, two_sided
 
-from ..fit_linear import FOLDS, LinearFit, fit_logistic, fit_ridge
+from ..fit_few import fit_few
+from ..fit_linear import FOLDS, LinearFit, fit_logistic, fit_ridge, log_loss
 from ..fit_probes import fit_by_channel
 from ..latents import LatentSet
 from ..store import Record, subject_keys
@@ -70,9 +71,9 @@ class Reader:
         return macro_auc(self.truth, self.unseen, self.classes)
 
     def tried_on(self, scans: LatentSet) -> Reader:
-        """The same with its quality on these scans, where they have every class."""
+        """The same with its quality on these scans, where there are enough of every class to say."""
         truth = np.array([record[self.task] for record in scans.records])
-        if len(np.unique(truth)) < max(2, len(self.classes)):
+        if len(np.unique(truth)) < 2 or fewest_subjects(scans.records, truth, self.classes) < FOLDS:
             return self
         return replace(self, truth=truth, unseen=self.values(scans.latents.numpy()))
 
@@ -145,10 +146,12 @@ def fit_reader(task: str, scans: LatentSet, classes: tuple[str, ...] = ()) -> Re
     if isinstance(values[0], str):
         words = np.array(values)
         names = tuple(np.unique(words).tolist())
-        counts = [len(np.unique(subjects[words == name])) for name in names]
-        if len(names) < max(2, len(classes)) or min(counts) < FOLDS:
+        if len(names) < max(2, len(classes)) or fewest_subjects(scans.records, words, names) < FOLDS:
             return None
-        fit = fit_by_channel(fit_logistic, latents, words, subjects)
+        # Some labels show a little everywhere, some in two tokens alone: out of fold it is seen which.
+        fits = (fit_by_channel(fit_logistic, latents, words, subjects),
+                fit_few(latents.reshape(len(latents), -1), words, subjects))
+        fit = min(fits, key=lambda f: log_loss(f.out_of_fold, words, names))
         share = np.array([(words == name).mean() for name in names])
         return Reader(task, names, fit, share, words, softmax(two_sided(fit.out_of_fold)), count)
     y = np.array(values, float)
@@ -156,6 +159,12 @@ def fit_reader(task: str, scans: LatentSet, classes: tuple[str, ...] = ()) -> Re
         return None
     fit = fit_by_channel(fit_ridge, latents, y, subjects)
     return Reader(task, (), fit, np.ones(0), y, fit.out_of_fold, count)
+
+
+def fewest_subjects(records: Sequence[Record], words: np.ndarray, names: Sequence[str]) -> int:
+    """How many subjects the rarest of these words (n,) has; of no words, all subjects."""
+    subjects = np.array([str(record["subject"]) for record in records])
+    return min((len(np.unique(subjects[words == name])) for name in names), default=len(np.unique(subjects)))
 
 
 def comparable(scans: LatentSet, task: str, classes: Sequence[str] = ()) -> LatentSet:

@@ -33,6 +33,7 @@ CONTRASTS = (
     Contrast("HC / MCI", "disease", ("HC", "MCI"), ".80"),
     Contrast("MCI / AD", "disease", ("MCI", "AD"), ".90"),
     Contrast("HC / PD", "disease", ("HC", "PD"), ".82"),
+    Contrast("HC / PD, asked in FLAIR", "disease", ("HC", "PD"), ".82 (T1)", {"modality": "FLAIR"}),
     Contrast("sex", "sex", ("F", "M"), ".93 (null .72 F)"),
     Contrast("modality", "modality", ("T1", "T1C", "T2", "FLAIR"), "1.00"),
     Contrast("IDH1, asked of a glioma", "idh1", ("wildtype", "mutant"), ".52 (asked of a glioblastoma)",
@@ -102,7 +103,9 @@ def age_bases(study: Study, age_years: float) -> list[Record]:
 
 
 def shipped_names(study: Study, contrast: Contrast, latents: np.ndarray) -> np.ndarray | None:
-    """What the checkpoint's own probe says of samples (m,N,C), among the contrast's words."""
+    """What the checkpoint's own probe says of samples (m,N,C), among the contrast's words; None where it has no probe
+    of them in that kind of scan.
+    """
     probe = _shipped(study, contrast)
     if probe is None:
         return None
@@ -112,8 +115,10 @@ def shipped_names(study: Study, contrast: Contrast, latents: np.ndarray) -> np.n
 
 
 def _shipped(study: Study, contrast: Contrast) -> LinearProbe | None:
-    probe = study.shipped_probe(contrast.label)
-    return probe if probe is not None and all(w in probe.classes for w in contrast.words) else None
+    probe, asked_in = study.shipped_probe(contrast.label), contrast.fixed.get("modality", "T1")
+    if probe is None or not all(w in probe.classes for w in contrast.words):
+        return None
+    return probe if not probe.modalities or asked_in in probe.modalities else None
 
 
 def shipped_ages(study: Study, latents: np.ndarray) -> np.ndarray | None:
