@@ -9,9 +9,11 @@ Legend: n scans, F features, K outputs.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
-from .fit_linear import LinearFit, checked_classes, grouped_folds, log_loss
+from .fit_linear import LinearFit, checked_classes, log_loss, subject_folds
 
 COUNTS: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Of features, among which cross-validation decides."""
@@ -27,7 +29,7 @@ def fit_few(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Lin
     classes = checked_classes(labels, groups)
     counts = [count for count in COUNTS if count <= features.shape[1]]
     trials: list[np.ndarray] = []
-    for train, test in grouped_folds(groups, labels):
+    for train, test in subject_folds(groups, labels):
         order = by_difference(features[train], labels[train])
         fits = [_logistic(features[train], labels[train], order[:count]) for count in counts]
         scores = [features[test].astype(np.float64) @ weights.T + bias for weights, bias in fits]
@@ -45,9 +47,9 @@ def by_difference(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     from sklearn.feature_selection import f_classif
 
-    varies = np.ptp(features, axis=0) > 0
-    ratio = np.full(features.shape[1], -1.0)
-    ratio[varies] = f_classif(features[:, varies], labels)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of features that do not vary: they are what is put last
+        ratio = np.nan_to_num(f_classif(features, labels)[0], nan=-1.0, posinf=np.inf)
     return np.argsort(-ratio, kind="stable")
 
 

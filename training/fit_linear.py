@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 SEED = 2025
+Folds = list[tuple[np.ndarray, np.ndarray]]
 QUANTILES = 201
 """Of the distance of held-out scans, from which a new scan gets its percentile."""
 # Penalties relative to the mean squared norm of a centred scan, so that one grid serves any features.
@@ -83,7 +84,7 @@ def fit_ridge(
     y = np.asarray(y, dtype=np.float64)
     penalties = np.asarray(alphas) * data.mean_square
     predicted = np.empty((len(penalties), len(y)))
-    for train, test in grouped_folds(groups):
+    for train, test in subject_folds(groups):
         predicted[:, test] = _dual_predictions(data.gram, y, train, test, penalties)
     best = int(np.argmin(np.square(predicted - y).mean(1)))
     dual = np.linalg.solve(data.gram + penalties[best] * np.eye(len(y)), y - y.mean())
@@ -107,7 +108,7 @@ def fit_logistic(
     labels = np.asarray(labels).astype(str)
     classes = checked_classes(labels, groups)
     reduced, back = _reduced(data)
-    folds = grouped_folds(groups, labels)
+    folds = subject_folds(groups, labels)
     trials: list[np.ndarray] = []
     losses: list[float] = []
     for inverse_penalty in sorted(inverse_penalties):
@@ -155,7 +156,7 @@ def fit_familiarity(
 ) -> Familiarity:
     """The model of what training scans look like; limit and quantiles are of scans held out by subject."""
     data = data if isinstance(data, Design) else Design.of(data)
-    held_out = [_held_out(data, train, test, components) for train, test in grouped_folds(groups)]
+    held_out = [_held_out(data, train, test, components) for train, test in subject_folds(groups)]
     off = float(np.sqrt(np.mean(np.concatenate([outside for _, outside in held_out]))))
     within = np.concatenate([inside for inside, _ in held_out])
     outside = np.concatenate([outside for _, outside in held_out])
@@ -227,8 +228,11 @@ def centred_gram(gram: np.ndarray) -> np.ndarray:
     return gram - rows[None] - rows[:, None] + gram.mean()
 
 
-def grouped_folds(groups: np.ndarray, labels: np.ndarray | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows to fit on and rows to try, five times, no subject in both; RequestError for too few subjects."""
+def subject_folds(groups: np.ndarray, labels: np.ndarray | None = None) -> Folds:
+    """Rows to fit on and rows to try, five times, no subject in both, stratified by the labels where there are any.
+
+    Raises RequestError for too few subjects.
+    """
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     count = len(np.unique(groups))
@@ -274,7 +278,7 @@ def _logistic(inverse_penalty: float) -> LogisticRegression:
 
 
 def _logistic_out_of_fold(
-    reduced: np.ndarray, labels: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]], inverse_penalty: float
+    reduced: np.ndarray, labels: np.ndarray, folds: Folds, inverse_penalty: float
 ) -> np.ndarray:
     parts = []
     for train, test in folds:

@@ -46,9 +46,9 @@ def test_the_dual_ridge_equals_the_primal_one() -> None:
 
 def test_out_of_fold_predictions_come_from_fits_that_never_saw_the_subject() -> None:
     fit = fit_ridge(DESIGN, AGE, SUBJECTS, alphas=[0.01])
-    from training.fit_linear import grouped_folds
+    from training.fit_linear import subject_folds
 
-    for train, test in grouped_folds(SUBJECTS):
+    for train, test in subject_folds(SUBJECTS):
         assert not set(SUBJECTS[train]) & set(SUBJECTS[test])
         primal = linear_model.Ridge(alpha=fit.penalty, solver="svd").fit(X[train].astype(np.float64), AGE[train])
         np.testing.assert_allclose(fit.out_of_fold[test], primal.predict(X[test]), atol=5e-3)

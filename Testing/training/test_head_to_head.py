@@ -12,10 +12,10 @@ from torch import nn
 
 from braing3n_core.errors import BrainG3NError
 from training.evaluate import public_encoders
-from training.evaluate.metrics.crossval import subject_folds
 from training.evaluate.metrics.scores import auc, calibration_error, correlation
 from training.evaluate.public_encoders import KINDS, Kind, PublicEncoder, cube
 from training.evaluate.small_cnn import Answers, coarse, out_of_fold
+from training.fit_linear import subject_folds
 
 
 class Pooled(nn.Module):

@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 
 from training.evaluate.metrics.change import conformal_width, coverage, cross_conformal, delta_rmae, slope
-from training.evaluate.metrics.crossval import (
-    in_span,
-    predict_classes,
-    predict_numbers,
-    random_halves,
-    site_folds,
-    subject_folds,
-)
+from training.evaluate.metrics.crossval import in_span, predict_classes, predict_numbers, random_halves, site_folds
 from training.evaluate.metrics.distances import frechet_distance, kernel_distance, standardised
 from training.evaluate.metrics.edits import composition_error, drift, effectiveness, reversibility
 from training.evaluate.metrics.scores import auc, balanced_accuracy, bootstrap, correlation, macro_auc, r2
+from training.fit_linear import subject_folds
 
 
 def with_moments(rng: np.random.Generator, count: int, mean: np.ndarray, root: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ import torch
 
 from training.evaluate.__main__ import main
 from training.evaluate.readers import Reader, Readers, fit_reader, of_common_ages
-from training.evaluate.tables.arms import ages_of_scans
 from training.fit_linear import LinearFit
 from training.latents import LatentSet
 from training.store import Store
@@ -144,10 +143,3 @@ def test_people_who_are_evaluated_cannot_be_among_the_others(
     assert main(arguments) == 0
     rows = json.loads((tmp_path / "out/tables/controllability.json").read_text())["table"]["rows"]
     assert any(cell.endswith("others") for row in rows for cell in row)
-
-
-def test_ages_of_scans_are_drawn_towards_the_mean_as_the_probe_draws_them() -> None:
-    truth = np.linspace(20.0, 90.0, 71)
-    shrunk = 55 + 0.8 * (truth - 55) + np.where(np.arange(71) % 2, 1.0, -1.0)
-    np.testing.assert_allclose(ages_of_scans(truth, shrunk), [35.0, 51.0, 67.0], atol=0.1)
-    assert ages_of_scans(truth[:1], shrunk[:1]) is None and ages_of_scans(truth[:0], shrunk[:0]) is None

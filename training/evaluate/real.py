@@ -17,8 +17,9 @@ from braing3n_core.engine import Engine
 from braing3n_core.inference import Inference
 from braing3n_core.schema import CounterfactualRequest, ForecastRequest
 
+from ..fit_linear import FOLDS, subject_folds
 from .figures import Panel, three_planes
-from .metrics.crossval import FOLDS, in_span, predict_classes, predict_numbers, subject_folds
+from .metrics.crossval import in_span, predict_classes, predict_numbers
 from .metrics.images import volume_metrics
 from .metrics.scores import Estimate, auc, bootstrap, correlation, mean_absolute_error
 from .page import write_report

@@ -10,13 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...fit_linear import SEED, Design
+from ...fit_linear import SEED, Design, Folds
 
-FOLDS = 5
 INVERSE_PENALTIES = (1.0, 30.0, 1000.0)
 ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-
-Folds = list[tuple[np.ndarray, np.ndarray]]
 
 
 def in_span(features: np.ndarray) -> np.ndarray:
@@ -30,16 +27,6 @@ def span_of(gram: np.ndarray) -> np.ndarray:
     kept = values > max(float(values[-1]), 1e-12) * 1e-9
     scale = max(float(np.trace(gram)) / len(gram), 1e-12)
     return vectors[:, kept] * np.sqrt(values[kept] / scale)
-
-
-def subject_folds(subjects: np.ndarray, labels: np.ndarray | None = None, folds: int = FOLDS) -> Folds:
-    """Folds that keep every subject's scans together, stratified by the labels where there are any."""
-    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-
-    if labels is None:
-        return list(GroupKFold(folds, shuffle=True, random_state=SEED).split(subjects, groups=subjects))
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=SEED)
-    return list(splitter.split(subjects, labels, subjects))
 
 
 def site_folds(sites: np.ndarray, subjects: np.ndarray) -> Folds:

@@ -39,7 +39,6 @@ CONTRASTS = (
     Contrast("IDH1, asked of a glioma", "idh1", ("wildtype", "mutant"), ".52 (asked of a glioblastoma)",
              {"disease": "glioma", "modality": "FLAIR"}),
 )
-AGES_YEARS = (30.0, 50.0, 70.0)
 
 
 def known(study: Study, contrast: Contrast) -> str:
@@ -83,23 +82,12 @@ def reader_of(study: Study, contrast: Contrast) -> tuple[Reader | None, str]:
     return reader, "" if reader else f"fewer than five real subjects of {' or '.join(contrast.words)} in {where}"
 
 
-def age_reader(study: Study) -> Reader | None:
-    """A held-out probe of the age in T1."""
-    return study.readers.of("age_years", {"modality": "T1"})
-
-
 def readable(study: Study, contrast: Contrast) -> tuple[Reader | None, str]:
     """The held-out probe of the contrast; without one, why nobody at all can read it, or nothing when the shipped
     probe can: brains that nobody can read need not be drawn.
     """
     reader, reason = reader_of(study, contrast)
     return reader, reason if reader is None and _shipped(study, contrast) is None else ""
-
-
-def age_bases(study: Study, age_years: float) -> list[Record]:
-    """Healthy bases at one age."""
-    bases = study.bases(study.settings.samples, ("HC",))
-    return [{**r, "modality": "T1", "idh1": None, "age_years": age_years} for r in bases]
 
 
 def shipped_names(study: Study, contrast: Contrast, latents: np.ndarray) -> np.ndarray | None:
@@ -119,26 +107,3 @@ def _shipped(study: Study, contrast: Contrast) -> LinearProbe | None:
     if probe is None or not all(w in probe.classes for w in contrast.words):
         return None
     return probe if not probe.modalities or asked_in in probe.modalities else None
-
-
-def shipped_ages(study: Study, latents: np.ndarray) -> np.ndarray | None:
-    """The age in years that the checkpoint's own probe reads in samples (m,N,C)."""
-    probe = study.shipped_probe("age")
-    return None if probe is None else probe.scores(latents.reshape(len(latents), -1))[:, 0]
-
-
-def mean_ages(asked: np.ndarray, read: np.ndarray) -> np.ndarray:
-    """The mean age read where each of :data:`AGES_YEARS` was asked for."""
-    return np.array([read[asked == a].mean() for a in AGES_YEARS])
-
-
-def ages_of_scans(truth: np.ndarray, read: np.ndarray) -> np.ndarray | None:
-    """What is read of real scans (n,) at each of :data:`AGES_YEARS`, on the straight line through all of them: a probe
-    draws ages towards their mean, those of brains as those of scans. None of one age alone.
-    """
-    return np.polyval(np.polyfit(truth, read, 1), AGES_YEARS) if len(np.unique(truth)) > 1 else None
-
-
-def in_words(means: np.ndarray) -> str:
-    """``31.9/49.6/71.5``."""
-    return "/".join(f"{m:.1f}" for m in means)

@@ -5,32 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from ..figures import Panel, Series, chart, three_planes
-from ..metrics.scores import Estimate, balanced_accuracy, bootstrap, correlation
+from ..metrics.scores import Estimate, balanced_accuracy, bootstrap
 from ..readers import Reader
 from ..study import Study
 from ..table import Cell, Picture, Table, rows_of
-from .arms import (
-    AGES_YEARS,
-    CONTRASTS,
-    Contrast,
-    age_bases,
-    age_reader,
-    ages_of_scans,
-    draw,
-    draw_null,
-    in_words,
-    known,
-    mean_ages,
-    readable,
-    reader_of,
-    shipped_ages,
-    shipped_names,
-)
+from .ages import AGES_YEARS, bases_at, held_out, readings, true_brain_ages
+from .arms import CONTRASTS, Contrast, draw, draw_null, known, readable, reader_of, shipped_names
 
 COLUMNS = (
     "asked", "samples an arm", "condition: held-out probe", "condition: shipped probe", "null", "prior (real scans)",
     "ceiling: held-out probe on real scans", "held-out probe fitted on", "paper (patients)",
 )
+AGE = "age 30/50/70"
 
 
 def compute(study: Study) -> Table:
@@ -39,9 +25,9 @@ def compute(study: Study) -> Table:
     values: dict[str, float] = {}
     for contrast in CONTRASTS:
         cells.append(_contrast(study, contrast, values))
-    ages = _ages(study, values)
+    cells.append(_ages(study, values))
     return Table(
-        "controllability", "Controllability (paper, Table 2)", study.label, COLUMNS, rows_of(cells + ages),
+        "controllability", "Controllability (paper, Table 2)", study.label, COLUMNS, rows_of(cells),
         _notes(study), _pictures(study, values), values,
     )
 
@@ -55,9 +41,11 @@ def _notes(study: Study) -> tuple[str, ...]:
         "those carry the label; at ages that all words of the row have, so that no disease is told by age.",
         "Null: share read as the first word when that condition is set to null. Prior: share of the first word among "
         "the real scans. Ceiling: the held-out probe's own accuracy on these real scans, those that it had not seen.",
-        f"All arms of a row, the null arms too, share their noises and bases: {study.drawn_how}. Age: r of read "
-        "against asked age; mean read age at each, and on the straight line through what is read of real scans at "
-        "their true ages, which a probe draws towards their mean too.",
+        f"All arms of a row, the null arms too, share their noises and bases: {study.drawn_how}.",
+        "Age, of the healthy: r of read against asked age; mean read age at each. In brackets the same of real scans, "
+        "on the straight line through what is read at their true ages: a probe draws ages towards their mean, and "
+        "people of one age differ, so brains as various as people are read with that r and no larger one. True brain "
+        "age: what a probe without any error would read in these people.",
     )
 
 
@@ -109,36 +97,18 @@ def _prior(study: Study, contrast: Contrast) -> str | None:
     return f"{(labels == contrast.words[0]).mean():.2f} {contrast.words[0]}" if len(labels) else None
 
 
-def _ages(study: Study, values: dict[str, float]) -> list[list[Cell]]:
+def _ages(study: Study, values: dict[str, float]) -> list[Cell]:
     """Age asked at three ages, read by both probes."""
-    samples = np.concatenate([study.generate(age_bases(study, a)) for a in AGES_YEARS])
-    asked = np.repeat(AGES_YEARS, study.settings.samples)
-    reader = age_reader(study)
-    read, of_scans = {}, {}
-    if reader:
-        read["held-out"], of_scans["held-out"] = reader.values(samples), ages_of_scans(reader.truth, reader.unseen)
-    shipped = shipped_ages(study, samples)
-    if shipped is not None:
-        read["shipped"], of_scans["shipped"] = shipped, ages_of_scans(*_read_in_scans(study))
     cells: dict[str, str] = {}
-    for name, age in read.items():
-        means, line = mean_ages(asked, age), of_scans[name]
-        values[f"age/{name}/r"] = correlation(asked, age)
-        values[f"age/{name}/error"] = float(np.abs(means - AGES_YEARS).mean())
-        cells[name] = f"r {values[f'age/{name}/r']:.3g}; {in_words(means)}"
-        if line is not None:
-            cells[name] += f" (real scans {in_words(line)})"
-        values.update({f"age/{name}/{a:g}": float(m) for a, m in zip(AGES_YEARS, means, strict=True)})
-    return [["age 30/50/70", study.settings.samples, cells.get("held-out"), cells.get("shipped"), None, None,
-             *_ceiling(reader), "r about .95"]]
-
-
-def _read_in_scans(study: Study) -> tuple[np.ndarray, np.ndarray]:
-    """True ages (n,) of the real T1 scans, and what the shipped probe reads there."""
-    rows = [i for i in study.where(modality="T1") if study.records[i].get("age_years") is not None]
-    truth = np.array([float(study.records[i]["age_years"]) for i in rows])
-    read = shipped_ages(study, study.latents[rows]) if rows else None
-    return truth, truth if read is None else read
+    for reading in readings(study):
+        kind, means = reading.judge.kind, reading.means
+        cells[kind] = reading.in_words(study.settings.bootstrap)
+        values[f"{AGE}/{kind}/r"] = reading.r
+        values[f"{AGE}/{kind}/error"] = float(np.abs(means - AGES_YEARS).mean())
+        values.update({f"{AGE}/{kind}/{a:g}": float(m) for a, m in zip(AGES_YEARS, means, strict=True)})
+    truth = true_brain_ages(study.records)
+    return [AGE, study.settings.samples, cells.get("held-out"), cells.get("shipped"), None,
+            None if truth is None else f"true brain age: {truth}", *_ceiling(held_out(study)), "r about .95"]
 
 
 def _pictures(study: Study, values: dict[str, float]) -> tuple[Picture, ...]:
@@ -148,8 +118,8 @@ def _pictures(study: Study, values: dict[str, float]) -> tuple[Picture, ...]:
     ]
     three_planes(study.pictures / "control.png", panels)
     series = [
-        Series(f"{kind} probe", AGES_YEARS, [values[f"age/{kind}/{a:g}"] for a in AGES_YEARS], line=True)
-        for kind in ("held-out", "shipped") if f"age/{kind}/30" in values
+        Series(f"{kind} probe", AGES_YEARS, [values[f"{AGE}/{kind}/{a:g}"] for a in AGES_YEARS], line=True)
+        for kind in ("held-out", "shipped") if f"{AGE}/{kind}/30" in values
     ]
     pictures = [Picture("control.png", "One noise under one changed condition at a time.")]
     if series:
@@ -160,7 +130,7 @@ def _pictures(study: Study, values: dict[str, float]) -> tuple[Picture, ...]:
 
 def _sweep(study: Study) -> list[tuple[str, np.ndarray]]:
     """The first sample at two ages, of both sexes' arms, two diseases and four contrasts."""
-    found = [(f"age {a:g}", study.generate(age_bases(study, a))[0]) for a in (AGES_YEARS[0], AGES_YEARS[-1])]
+    found = [(f"age {a:g}", study.generate(bases_at(study, a))[0]) for a in (AGES_YEARS[0], AGES_YEARS[-1])]
     for contrast in CONTRASTS:
         if contrast.name in ("HC / AD", "modality") and not known(study, contrast):
             found += [(word, latents[0]) for word, latents in draw(study, contrast).items()]

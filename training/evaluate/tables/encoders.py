@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..metrics.crossval import FOLDS, Folds, in_span, predict_classes, predict_numbers, subject_folds
+from ...fit_linear import FOLDS, Folds, subject_folds
+from ..metrics.crossval import in_span, predict_classes, predict_numbers
 from ..metrics.scores import Estimate, bootstrap, macro_auc, mean_absolute_error
 from ..public_encoders import KINDS
 from ..small_cnn import Answers, coarse, out_of_fold

@@ -11,20 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...fit_linear import Design, centred_gram
+from ...fit_linear import FOLDS, Design, Folds, centred_gram, subject_folds
 from ...manifest.labels import REGRESSION
 from ...manifest.labels import TASKS as COLUMN_OF
 from ..figures import bars
-from ..metrics.crossval import (
-    FOLDS,
-    Folds,
-    in_span,
-    predict_classes,
-    predict_numbers,
-    site_folds,
-    span_of,
-    subject_folds,
-)
+from ..metrics.crossval import in_span, predict_classes, predict_numbers, site_folds, span_of
 from ..metrics.scores import Estimate, bootstrap, macro_auc, mean_absolute_error, r2
 from ..study import Study, Ticker
 from ..table import Cell, Picture, Table, rows_of

@@ -5,26 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ..figures import Series, chart
-from ..metrics.scores import balanced_accuracy, correlation
-from ..readers import Reader
+from ..metrics.scores import balanced_accuracy
 from ..study import Study
 from ..table import HERE, PATIENTS, Cell, Picture, Table, rows_of
-from .arms import (
-    AGES_YEARS,
-    CONTRASTS,
-    age_bases,
-    age_reader,
-    draw,
-    in_words,
-    known,
-    mean_ages,
-    readable,
-    shipped_ages,
-    shipped_names,
-)
+from .ages import AGES_YEARS, readings, slashed
+from .arms import CONTRASTS, draw, known, readable, shipped_names
 
-BY_SHIPPED = ", shipped probe"
-COLUMNS = ("guidance", "HC / AD", "HC / PD" + BY_SHIPPED, "sex", "IDH1, asked of a glioma", "age r",
+COLUMNS = ("guidance", "HC / AD", "HC / PD, asked in FLAIR", "sex", "IDH1, asked of a glioma", "age r",
            "age read at 30/50/70", "age read, shipped probe", "row of")
 NAMED = 5
 """Up to here columns are contrasts."""
@@ -41,10 +28,9 @@ def compute(study: Study) -> Table:
     """One row a scale, beside the paper's."""
     cells: list[list[Cell]] = []
     values: dict[str, float] = {}
-    reader = age_reader(study)
     by_disease = study.inference.parts.dit.config.disease_guidance
     for scale in (*scales_of(study), *([None] if by_disease else [])):
-        cells.append(_row(study, scale, reader, values))
+        cells.append(_row(study, scale, values))
     notes = (("Guidance amplifies the age too, as in the paper." if study.settings.guide_numbers else
               "Guidance amplifies classes and leaves the age as it was asked for; in the paper it amplifies all."),
              "Balanced accuracy by the held-out probe (the shipped one where too few real subjects carry the label), "
@@ -54,7 +40,7 @@ def compute(study: Study) -> Table:
                  _picture(study, values), values)
 
 
-def _row(study: Study, scale: float | None, reader: Reader | None, values: dict[str, float]) -> list[Cell]:
+def _row(study: Study, scale: float | None, values: dict[str, float]) -> list[Cell]:
     """At one scale; None is the checkpoint's own, by disease."""
     name = "by disease" if scale is None else f"{scale:g}"
     row: list[Cell] = [name]
@@ -63,16 +49,13 @@ def _row(study: Study, scale: float | None, reader: Reader | None, values: dict[
         row.append(found)
         if isinstance(found, float):
             values[f"{contrast}/{name}"] = found
-    samples = np.concatenate([study.generate(age_bases(study, a), scale) for a in AGES_YEARS])
-    asked = np.repeat(AGES_YEARS, study.settings.samples)
-    read = reader.values(samples) if reader else np.full(len(samples), np.nan)
-    values[f"age/{name}"] = correlation(asked, read)
-    held = in_words(mean_ages(asked, read)) if reader else None
-    shipped = shipped_ages(study, samples)
-    means = None if shipped is None else mean_ages(asked, shipped)
-    if means is not None:
-        values[f"age error/{name}"] = float(np.abs(means - AGES_YEARS).mean())
-    return [*row, values[f"age/{name}"], held, None if means is None else in_words(means), HERE]
+    read = {reading.judge.kind: reading for reading in readings(study, scale)}
+    held, shipped = read.get("held-out"), read.get("shipped")
+    values[f"age/{name}"] = held.r if held else np.nan
+    if shipped:
+        values[f"age error/{name}"] = float(np.abs(shipped.means - AGES_YEARS).mean())
+    return [*row, values[f"age/{name}"], slashed(held.means) if held else None,
+            slashed(shipped.means) if shipped else None, HERE]
 
 
 def scales_of(study: Study) -> tuple[float, ...]:
@@ -81,7 +64,7 @@ def scales_of(study: Study) -> tuple[float, ...]:
 
 
 def _agreement(study: Study, name: str, scale: float | None) -> float | str:
-    contrast = next(c for c in CONTRASTS if c.name == name.removesuffix(BY_SHIPPED))
+    contrast = next(c for c in CONTRASTS if c.name == name)
     refused = known(study, contrast)
     if refused:
         return refused
@@ -91,8 +74,7 @@ def _agreement(study: Study, name: str, scale: float | None) -> float | str:
     samples = draw(study, contrast, scale)
     asked = np.repeat(contrast.words, study.settings.samples)
     everything = np.concatenate([samples[w] for w in contrast.words])
-    held = reader if not name.endswith(BY_SHIPPED) else None
-    named = held.named(everything) if held else shipped_names(study, contrast, everything)
+    named = reader.named(everything) if reader else shipped_names(study, contrast, everything)
     return "-" if named is None else balanced_accuracy(asked, named)
 
 
