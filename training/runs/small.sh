@@ -11,9 +11,9 @@ config=training/configs/small.toml
 
 # Four contrasts of many anatomies and of ICBM152 for the encoder and the tokenizer; many T1 of the ICBM152 anatomy for
 # the encoder and the probes; T1 of two visits for the forecaster (pairs is the beginning of rates); the other contrasts
-# of ICBM152 for the generator, and in them as many further gliomas with the IDH1 mutation as without. Nothing is learnt
-# from the last eight: on those that are called valid generator and forecaster are calibrated, on held_out they are
-# judged, by probes that are fitted on the readers.
+# of ICBM152 for the generator, and in them as many further gliomas with the IDH1 mutation as without. Of the rest nothing
+# is learnt: on those that are called valid generator and forecaster are calibrated, on held_out they are judged, by
+# probes that are fitted on the readers, of PD and of IDH1 in FLAIR, which shows them.
 # shellcheck disable=SC2086
 $python -m training.build_store --subjects 320 --visits 2 --seed 1 --out "$work/store" $templates
 $python -m training.build_store --subjects 200 --visits 1 --seed 5 --out "$work/contrasts"
@@ -36,6 +36,10 @@ $python -m training.build_store --subjects 1200 --visits 1 --seed 61 --disease H
 $python -m training.build_store --subjects 4000 --visits 1 --seed 67 --disease PD --t1-only --out "$work/readers_pd"
 $python -m training.build_store --subjects 16000 --visits 1 --seed 79 --disease glioma --each-idh1 100 \
     --modalities FLAIR --out "$work/readers_idh1"
+$python -m training.build_store --subjects 3200 --visits 1 --seed 83 --disease PD --modalities FLAIR \
+    --out "$work/readers_pd_flair"
+$python -m training.build_store --subjects 1200 --visits 1 --seed 89 --disease HC --modalities FLAIR \
+    --out "$work/readers_hc_flair"
 
 $python -m training.pretrain_mae "$config" --store "$work/store" "$work/many" --out "$work/mae"
 encoder="$work/mae/encoder"
@@ -53,7 +57,8 @@ cache=($python -m training.cache_latents --encoder "$encoder" --tokenizer "$toke
 "${cache[@]}" --store "$work/three" "$work/gliomas" --out "$work/contrasts_latents"
 "${cache[@]}" --store "$work/valid" "$work/valid_gliomas" --out "$work/valid_latents"
 "${cache[@]}" --store "$work/valid_diseases" --out "$work/valid_diseases_latents"
-"${cache[@]}" --store "$work/readers" "$work/readers_pd" "$work/readers_idh1" --out "$work/readers_latents"
+readers=("$work/readers" "$work/readers_pd" "$work/readers_idh1" "$work/readers_pd_flair" "$work/readers_hc_flair")
+"${cache[@]}" --store "${readers[@]}" --out "$work/readers_latents"
 
 sets=(--tokenizer "$tokenizer" --latents "$work/decoder" "$work/latents")
 $python -m training.fit_probes "${sets[@]}" --out "$work/probes"
