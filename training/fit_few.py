@@ -20,25 +20,27 @@ COUNTS: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 def fit_few(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> LinearFit:
-    """Multinomial logistic regression of the best few of features (n,F), their number and they themselves chosen
-    without the scans that are read out of fold. Raises RequestError for classes of too few subjects.
+    """Multinomial logistic regression of the best few of features (n,F), chosen without the scans that are read out of
+    fold; how many is decided by how well those are read. Raises RequestError for classes of too few subjects.
 
     The penalty of the fit is the number of features that it kept.
     """
     labels = np.asarray(labels).astype(str)
     classes = checked_classes(labels, groups)
     counts = [count for count in COUNTS if count <= features.shape[1]]
-    trials: list[np.ndarray] = []
+    trials = np.empty((len(counts), len(labels), len(classes) if len(classes) > 2 else 1))
     for train, test in subject_folds(groups, labels):
-        order = by_difference(features[train], labels[train])
-        fits = [_logistic(features[train], labels[train], order[:count]) for count in counts]
-        scores = [features[test].astype(np.float64) @ weights.T + bias for weights, bias in fits]
-        trials = trials or [np.empty((len(labels), scores[0].shape[1])) for _ in counts]
-        for trial, score in zip(trials, scores, strict=True):
-            trial[test] = score
+        order = by_difference(features[train], labels[train])[: counts[-1]]
+        fitted, unseen = features[train][:, order], features[test][:, order]
+        for trial, count in zip(trials, counts, strict=True):
+            weights, bias = _logistic(fitted[:, :count], labels[train])
+            trial[test] = unseen[:, :count] @ weights.T + bias
     best = int(np.argmin([log_loss(trial, labels, classes) for trial in trials]))
-    weights, bias = _logistic(features, labels, by_difference(features, labels)[: counts[best]])
-    return LinearFit(weights.astype(np.float32), bias, float(counts[best]), trials[best], classes)
+    chosen = by_difference(features, labels)[: counts[best]]
+    weights, bias = _logistic(features[:, chosen], labels)
+    everywhere = np.zeros((len(weights), features.shape[1]), np.float32)
+    everywhere[:, chosen] = weights
+    return LinearFit(everywhere, bias, float(counts[best]), trials[best], classes)
 
 
 def by_difference(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -53,13 +55,12 @@ def by_difference(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.argsort(-ratio, kind="stable")
 
 
-def _logistic(features: np.ndarray, labels: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (K,F) and bias (K,) of the chosen features, each of unit variance to the penalty."""
+def _logistic(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (K,F) and bias (K,) of the features (n,F), each of unit variance to the penalty."""
     from sklearn.linear_model import LogisticRegression
 
-    values = features[:, chosen].astype(np.float64)
+    values = features.astype(np.float64)
     mean, size = values.mean(0), np.maximum(values.std(0), 1e-12)
     model = LogisticRegression(max_iter=1000).fit((values - mean) / size, labels)
-    weights = np.zeros((len(model.coef_), features.shape[1]))
-    weights[:, chosen] = model.coef_ / size
-    return weights, model.intercept_ - weights[:, chosen] @ mean
+    weights = model.coef_ / size
+    return weights, model.intercept_ - weights @ mean
