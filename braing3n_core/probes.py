@@ -54,6 +54,10 @@ class LinearProbe:
                 f"has weights {self.weights.shape} and bias {self.bias.shape}.", "Fit and save it again.",
             )
 
+    def is_for(self, modality: str) -> bool:
+        """Whether it was fitted on scans of this contrast."""
+        return not self.modalities or modality in self.modalities
+
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Raw outputs (..., K) of features (..., F): the value of a regression, the logits of a classification."""
         if features.shape[-1] != self.weights.shape[1]:
@@ -144,7 +148,7 @@ class ProbePanel:
         return [
             dataclasses.replace(probe.read(features[probe.features]), **far)
             for probe in self.probes
-            if modality is None or not probe.modalities or modality in probe.modalities
+            if modality is None or probe.is_for(modality)
         ]
 
     def probe(self, task: str) -> LinearProbe:

@@ -106,4 +106,4 @@ def _shipped(study: Study, contrast: Contrast) -> LinearProbe | None:
     probe, asked_in = study.shipped_probe(contrast.label), contrast.fixed.get("modality", "T1")
     if probe is None or not all(w in probe.classes for w in contrast.words):
         return None
-    return probe if not probe.modalities or asked_in in probe.modalities else None
+    return probe if probe.is_for(asked_in) else None

@@ -214,7 +214,7 @@ def _shipped(study: Study, task: Task, rows: np.ndarray, labels: np.ndarray) -> 
     probe = study.shipped_probe({"age_years": "age"}.get(task.label, task.label))
     if probe is None:
         return None
-    fits = [not probe.modalities or study.records[i]["modality"] in probe.modalities for i in rows]
+    fits = [probe.is_for(study.records[i]["modality"]) for i in rows]
     rows, labels = rows[fits], labels[fits]
     if probe.features != "latents" or len(rows) < 2:
         return None

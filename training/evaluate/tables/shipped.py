@@ -59,7 +59,7 @@ def _labelled(study: Study, probe: LinearProbe) -> tuple[np.ndarray, np.ndarray]
     rows, labels = [], []
     for i, record in enumerate(study.records):
         found = [follow(record, path) for path in paths]
-        if None in found or (probe.modalities and record["modality"] not in probe.modalities):
+        if None in found or not probe.is_for(record["modality"]):
             continue
         if probe.classes and found[0] not in probe.classes:
             continue
