@@ -30,7 +30,7 @@ from .schema import (
 RANGES: dict[str, tuple[float, float]] = {
     "age_years": AGE_RANGE_YEARS, "cdr": (CDR_VALUES[0], CDR_VALUES[-1]), "horizons_years": (-20.0, 20.0),
     "guidance_scale": (0.0, 10.0), "strength": (0.0, 1.0), "num_steps": (1, 200), "samples": (1, 64), "count": (1, 64),
-    "noise_scale": (0.0, 2.0), "seed": (0, 2**63 - 1),
+    "noise_scale": (0.0, 2.0), "truncation": (0.0, 1.0), "seed": (0, 2**63 - 1),
 }
 """Smallest and largest number of each field, both allowed."""
 
@@ -55,7 +55,8 @@ def check_request(request: AnyRequest, vocabularies: Vocabularies) -> None:
         _check_numbers(request, "num_steps", "count")
         _check_word("sampler", request.sampler, SAMPLERS)
         _check_interval(request.guidance_interval)
-        _check_numbers(request, *(n for n in ("guidance_scale", "noise_scale") if getattr(request, n) is not None))
+        own = ("guidance_scale", "noise_scale", "truncation")
+        _check_numbers(request, *(name for name in own if getattr(request, name) is not None))
     elif isinstance(request, ForecastRequest):
         _check_forecast(request, vocabularies)
     if isinstance(request, CounterfactualRequest | ForecastRequest):

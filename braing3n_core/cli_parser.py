@@ -156,6 +156,9 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--noise-scale", type=float, metavar="SIZE",
                        help="size of white noise to start from: less is smoother and less various, 1 is the paper's "
                        "(default: the checkpoint's own noise for the contrast)")
+    group.add_argument("--truncation", type=float, metavar="SHARE",
+                       help="how much to keep of what sets a brain apart from the mean brain of its conditions, from 0 "
+                       "(that mean) to 1: less is more typical and less various (default: 1)")
     cohort = parser.add_argument_group("a cohort")
     cohort.add_argument("--bids", action="store_true", help="write a BIDS data set with participants.tsv and a privacy "
                         "report; run again, it goes on where it was stopped")

@@ -56,14 +56,16 @@ def generate(inference: Inference, request: GenerateRequest, progress: Progress,
         readings.append(_readings(inference, latents[-1], conditions["modality"]))
     noise_scale = inference.noise_scale(conditions["modality"], request.noise_scale)
     guidance_scale = inference.guidance_scale(conditions["disease"], request.guidance_scale)
-    return Generated(tuple(volumes), np.stack(latents), tuple(readings), noise_scale, guidance_scale)
+    truncation = 1.0 if request.truncation is None else request.truncation
+    return Generated(tuple(volumes), np.stack(latents), tuple(readings), noise_scale, guidance_scale, truncation)
 
 
 def carry(
     inference: Inference, given: ConditionBatch, start: Tensor, request: GenerateRequest,
     progress: Progress = silent, cancel: Cancel | None = None,
 ) -> Tensor:
-    """Carry noises (B,N,C) to latents of brains under the conditions ``given``, by the request's sampler and guidance.
+    """Carry noises (B,N,C) to latents of brains under the conditions ``given``, by the request's sampler, guidance and
+    truncation.
 
     given: a row for each noise, or one for all. start: see :meth:`Inference.source`. Of the request's own conditions,
     count and seed nothing is read here. Rows of the same guidance are carried together.
@@ -71,6 +73,8 @@ def carry(
     import torch
 
     given = given if len(given) == len(start) else given.expand(len(start))
+    share = request.truncation
+    mean = None if share is None else inference.mean_brain(given)
     made, by_scale = torch.empty_like(start), _rows_by_guidance(inference, given, request)
     with torch.inference_mode():
         for number, (scale, rows) in enumerate(by_scale.items()):
@@ -79,7 +83,7 @@ def carry(
                 velocity, start[rows], log_odds_grid(request.num_steps), request.sampler, cancel=cancel,
                 progress=part(progress, number / len(by_scale), (number + 1) / len(by_scale)),
             )
-    return made
+    return made if mean is None or share is None else mean.lerp(made, share)
 
 
 def _rows_by_guidance(

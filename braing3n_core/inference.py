@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .errors import RequestError
 from .generation.guidance import ConditionalVelocity
 from .generation.sampling import noise_batch
 from .loading import Parts
@@ -79,6 +80,20 @@ class Inference:
         (ADR 26).
         """
         return self.parts.dit.config.disease_guidance.get(disease or "", GUIDANCE_SCALE) if asked is None else asked
+
+    @torch.inference_mode()
+    def mean_brain(self, given: ConditionBatch) -> Tensor:
+        """Latents (B,N,C) of the mean brain under each row of conditions, in closed form: what truncation draws brains
+        towards (ADR 30). Raises RequestError for a generator that has none.
+        """
+        prior = self.parts.dit.prior
+        if prior is None:
+            raise RequestError(
+                "generate.truncation", "This checkpoint's generator knows no mean brain to draw others towards (prior "
+                f"is {self.parts.dit.config.prior!r}).", "Leave the truncation out; a smaller noise_scale is similar.",
+            )
+        mean: Tensor = prior.mean(given)
+        return mean
 
     def source(
         self, modalities: Sequence[str], seed: int, first: int = 0, noise_scale: float | None = None, *,

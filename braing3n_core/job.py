@@ -135,7 +135,7 @@ class Job:
             outcome = self.engine.generate(request, progress=part(self.progress, 0.0, ANSWERED), cancel=self.cancel)
         self.facts.update(
             conditions=request.conditions.known(), noise_scale=outcome.noise_scale,
-            guidance_scale=outcome.guidance_scale,
+            guidance_scale=outcome.guidance_scale, truncation=outcome.truncation,
         )
         return lambda files: writing.write_generated(files, outcome)
 

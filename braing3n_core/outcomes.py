@@ -107,7 +107,8 @@ class Forecast:
 @dataclass(frozen=True, eq=False)
 class Generated:
     """Brains drawn from noise, on the atlas grid. volumes: z-scored intensities, as many as were asked for.
-    noise_scale: size of the noise they were drawn from. guidance_scale: that they were drawn with.
+    noise_scale: size of the noise they were drawn from. guidance_scale: that they were drawn with. truncation: how much
+    was kept of what sets them apart from the mean brain.
     """
 
     volumes: tuple[Volume, ...]
@@ -115,3 +116,4 @@ class Generated:
     readings: tuple[tuple[Reading, ...], ...]
     noise_scale: float
     guidance_scale: float
+    truncation: float

@@ -160,6 +160,8 @@ class GenerateRequest:
     size of the white noise that is carried to a brain, 1 the paper's; None is the checkpoint's own noise (ADR 23, 25).
     guidance_scale: 1 is off, 1.5 the paper's; None is the checkpoint's own for the disease asked for (ADR 26).
     exact_guidance: evaluate what guidance adds at every evaluation, as the paper does, not at every second (ADR 24).
+    truncation: how much is kept of what sets a brain apart from the mean brain of its conditions, 0 for that mean
+    itself; None is all of it, as in the paper (ADR 30).
     """
 
     conditions: Conditions = field(default_factory=Conditions)
@@ -173,6 +175,7 @@ class GenerateRequest:
     guide_numbers: bool = False
     noise_scale: float | None = None
     exact_guidance: bool = False
+    truncation: float | None = None
 
 
 REQUESTS: dict[str, type] = {

@@ -28,7 +28,7 @@ from braing3n_core.schema import MODALITIES
 from .drawn import drawn_like, one_a_subject
 from .evaluate.features import EncoderFeatures, Features, SliceFeatures, rescaled
 from .evaluate.metrics.crossval import random_halves
-from .evaluate.metrics.distances import frechet_distance, kernel_distance, standardised
+from .evaluate.metrics.distances import frechet_distance, kernel_distance, standardised, variety
 from .latents import LatentSet
 from .loop import TrainingError
 from .stage import command, refinement, save_again
@@ -92,11 +92,6 @@ def apart(drawn: np.ndarray, recons: np.ndarray, subjects: np.ndarray) -> float:
     """
     floor = [kernel_distance(recons[a], recons[b]) for a, b in random_halves(subjects, HALVES)]
     return kernel_distance(drawn, recons) / max(float(np.std(floor)), 1e-9)
-
-
-def variety(drawn: np.ndarray, recons: np.ndarray) -> float:
-    """Spread of drawn brains (n,F) over that of the reconstructions (n,F): 1 is as various."""
-    return float(np.sqrt(drawn.var(0).mean() / recons.var(0).mean()))
 
 
 def best(compared: Compared) -> float:

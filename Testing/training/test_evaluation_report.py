@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import html.parser
 import io
+import itertools
 import json
 from pathlib import Path
 
@@ -15,19 +16,22 @@ import pytest
 from PIL import Image
 
 from braing3n_core.calibration import Calibration
-from braing3n_core.checkpoint import load_checkpoint
+from braing3n_core.checkpoint import CheckpointSpec, load_checkpoint, save_checkpoint
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
+from braing3n_core.models.dit import DiT
 from training.calibrate_forecaster import recalibrated
 from training.evaluate.__main__ import main, run_all
 from training.evaluate.features import TorchScriptFeatures
 from training.evaluate.study import QUICK, Study
 from training.evaluate.table import Table, load_table, save_table
-from training.evaluate.tables import TABLES
+from training.evaluate.tables import TABLES, control, truncation
+from training.evaluate.tables.control import AGE, TYPICAL, TYPICAL_SHARE
 from training.evaluate.tables.longitudinal import CALIBRATED, OURS, THE_BRIDGE
+from training.evaluate.tables.truncation import SHARES
 from training.store import Store
 
-from ..core.tiny_checkpoint import make_tiny_bridge, make_tiny_checkpoint
+from ..core.tiny_checkpoint import CARD, DIT, make_tiny_bridge, make_tiny_checkpoint, with_another_generator
 
 
 class Page(html.parser.HTMLParser):
@@ -122,6 +126,26 @@ def test_the_facts_that_hold_for_any_weights_come_out(report: Path) -> None:
     assert follow_up["copy of the baseline/ventricle volume (ml)/delta-RMAE"] == 1
     assert follow_up["real follow-up (ceiling)/brain age (years)/over change"] == pytest.approx(1)
     assert values(report, "bottleneck")["mse"] > 0
+
+
+def test_truncation_starts_at_the_brains_as_they_are_drawn_and_takes_variety_away(report: Path) -> None:
+    found, asked = values(report, "truncation"), values(report, "controllability")
+    assert found["shipped/r/1"] == asked[f"{AGE}/shipped/r"] != asked[f"{TYPICAL}/shipped/r"]
+    assert found[f"shipped/r/{TYPICAL_SHARE:g}"] == asked[f"{TYPICAL}/shipped/r"]
+    spread = [found[f"slices, 8 mm/variety/{share:g}"] for share in SHARES]
+    assert all(more > less for more, less in itertools.pairwise(spread))
+
+
+def test_a_generator_without_a_mean_brain_is_shown_as_it_is(balls: Path, checkpoint: Path, tmp_path: Path) -> None:
+    plain = DiT(dataclasses.replace(DIT, prior="none", prior_by=None))
+    parents = load_checkpoint(checkpoint / "dit").parents
+    spec = CheckpointSpec("dit", dataclasses.asdict(plain.config), plain.state_dict(), CARD, parents, dtype="float32")
+    save_checkpoint(tmp_path / "dit", spec)
+    folder = with_another_generator(checkpoint, tmp_path / "dit", tmp_path / "set")
+    study = Study(Store.open(balls), "balls", Inference(Parts(folder)), tmp_path / "out", QUICK)
+    table = truncation.compute(study)
+    assert [row[0] for row in table.rows] == ["1", "people"] and "no mean brain" in table.notes[0]
+    assert control.aged(study, TYPICAL, TYPICAL_SHARE, {})[2] == "the checkpoint knows no mean brain"
 
 
 def test_the_checkpoints_calibration_multiplies_its_forecast_and_widens_its_intervals(report: Path) -> None:

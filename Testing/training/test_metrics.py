@@ -7,7 +7,7 @@ import pytest
 
 from training.evaluate.metrics.change import conformal_width, coverage, cross_conformal, delta_rmae, slope
 from training.evaluate.metrics.crossval import in_span, predict_classes, predict_numbers, random_halves, site_folds
-from training.evaluate.metrics.distances import frechet_distance, kernel_distance, standardised
+from training.evaluate.metrics.distances import frechet_distance, kernel_distance, standardised, variety
 from training.evaluate.metrics.edits import composition_error, drift, effectiveness, reversibility
 from training.evaluate.metrics.scores import auc, balanced_accuracy, bootstrap, correlation, macro_auc, r2
 from training.fit_linear import subject_folds
@@ -55,6 +55,13 @@ def test_the_frechet_distance_of_small_equal_sets_is_biased_and_the_kernel_dista
 def test_the_kernel_distance_sees_a_shift() -> None:
     rng = np.random.default_rng(4)
     assert kernel_distance(rng.normal(size=(60, 4)), rng.normal(1.0, 1, size=(60, 4))) > 0.5
+
+
+def test_the_variety_of_features_is_their_spread_over_that_of_others_wherever_they_lie() -> None:
+    rng = np.random.default_rng(0)
+    people, others = rng.normal(size=(400, 6)), rng.normal(size=(300, 6))
+    assert variety(0.3 * people + 5, people) == pytest.approx(0.3)
+    assert variety(others, people) == pytest.approx(1, abs=0.05)
 
 
 def test_standardised_features_have_the_unit_of_the_reference() -> None:

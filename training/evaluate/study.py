@@ -24,6 +24,7 @@ import torch
 from braing3n_core.drawing import carry
 from braing3n_core.generation.sampling import micro_batches
 from braing3n_core.inference import Inference
+from braing3n_core.models.conditions import ConditionBatch
 from braing3n_core.probes import LinearProbe
 from braing3n_core.schema import GUIDANCE_SCALE, CounterfactualRequest, GenerateRequest
 
@@ -120,6 +121,7 @@ class Study:
             "fidelity": [e.name for e in self.extractors], "encoders": [e.source for e in self.encoders],
             "bottleneck": [r.id for r in self.reconstructors],
             **dict.fromkeys(("controllability", "guidance", "counterfactual"), self._judged_by),
+            "truncation": [self._judged_by, *(e.name for e in self.extractors)],
             "longitudinal": [
                 None if self.bridge is None else self.bridge.parts.checkpoint("forecaster").id,
                 self.inference.parts.checkpoint("forecaster").metrics.get("calibration")
@@ -219,14 +221,20 @@ class Study:
         return Readers(LatentSet(torch.from_numpy(self.latents), self.records), self.judges)
 
     def generate(
-        self, rows: Sequence[Record], scale: float | None = None, null: Sequence[str] = (), first: int = 0
+        self, rows: Sequence[Record], scale: float | None = None, null: Sequence[str] = (), first: int = 0,
+        truncation: float | None = None,
     ) -> np.ndarray:
         """Latents (m,N,C) float32, one sample a row of conditions. null: conditions set to the guidance null.
 
-        Sample i starts at noise number ``first + i``: two calls with other conditions differ in those alone.
+        Sample i starts at noise number ``first + i``: two calls with other conditions differ in those alone. Truncated
+        are the same brains.
         """
         scale = self.settings.guidance_scale if scale is None else scale
         conditions = [{k: row.get(k) for k in CONDITIONS} for row in rows]
+        if truncation is not None:
+            mean = self.inference.mean_brain(self._given(conditions, null))
+            whole = torch.from_numpy(self.generate(rows, scale, null, first)).to(mean)
+            return mean.lerp(whole, truncation).cpu().numpy()
         key = [self.ids["dit"], conditions, list(null), first, *self.settings.drawing(scale)]
         path = self.cache_path("generated", key)
         if not path.is_file():
@@ -240,15 +248,18 @@ class Study:
             return found["latents"].astype(np.float32)
 
     def _draw(self, rows: Sequence[Record], scale: float, null: Sequence[str], first: int) -> np.ndarray:
-        run, settings = self.inference, self.settings
-        given = run.conditions("dit", [{k: row[k] for k in run.parts.dit.spec.names} for row in rows])
-        given = given.null(null) if null else given
+        run, settings, given = self.inference, self.settings, self._given(rows, null)
         start = run.source([str(row["modality"]) for row in rows], settings.seed, first)
         request = GenerateRequest(
             guidance_scale=scale, num_steps=settings.steps, sampler=settings.sampler,
             guide_numbers=settings.guide_numbers, exact_guidance=settings.exact_guidance,
         )
         return carry(run, given, start, request).cpu().numpy()
+
+    def _given(self, rows: Sequence[Record], null: Sequence[str]) -> ConditionBatch:
+        run = self.inference
+        given = run.conditions("dit", [{k: row[k] for k in run.parts.dit.spec.names} for row in rows])
+        return given.null(null) if null else given
 
     def shipped_probe(self, task: str) -> LinearProbe | None:
         """The checkpoint's own probe of ``task``; None where it has none."""

@@ -39,6 +39,11 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     return within(a) + within(b) - 2 * float(kernel(a, b).mean())
 
 
+def variety(a: np.ndarray, b: np.ndarray) -> float:
+    """Spread of a (n,F) over that of b (m,F): 1 is as various."""
+    return float(np.sqrt(a.var(0).mean() / b.var(0).mean()))
+
+
 def standardised(reference: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     """Every set in units of the reference's standard deviation a feature, so that no feature's unit decides."""
     mean, std = reference.mean(0), np.maximum(reference.std(0), 1e-9)

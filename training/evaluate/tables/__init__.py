@@ -17,6 +17,7 @@ from . import (
     probing,
     shipped,
     sweep,
+    truncation,
 )
 
 TABLES: dict[str, Callable[[Study], Table]] = {
@@ -26,6 +27,7 @@ TABLES: dict[str, Callable[[Study], Table]] = {
     "bottleneck": bottleneck.compute,
     "controllability": control.compute,
     "guidance": sweep.compute,
+    "truncation": truncation.compute,
     "fidelity": fidelity.compute,
     "memorisation": memorisation.compute,
     "longitudinal": longitudinal.compute,

@@ -49,11 +49,14 @@ class AgeReading:
     def r(self) -> float:
         return correlation(self.asked, self.read)
 
+    def r_within(self, rounds: int) -> Estimate:
+        """r with its interval over noises; rounds: of the bootstrap."""
+        return bootstrap(lambda i: correlation(self.asked[i], self.read[i]), self.noise, rounds)
+
     def in_words(self, rounds: int) -> str:
         """``r .96 [.95, .97]; 31.9/49.6/71.5 (real scans r .95; 32.4/50.1/68.2)``; rounds: of the bootstrap."""
-        estimate: Estimate = bootstrap(lambda i: correlation(self.asked[i], self.read[i]), self.noise, rounds)
         scans = in_people(self.judge.truth, self.judge.unseen)
-        return f"r {estimate}; {slashed(self.means)}{f' (real scans {scans})' if scans else ''}"
+        return f"r {self.r_within(rounds)}; {slashed(self.means)}{f' (real scans {scans})' if scans else ''}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +104,11 @@ def bases_at(study: Study, age_years: float) -> list[Record]:
     return [{**r, **HEALTHY, "idh1": None, "age_years": age_years} for r in bases]
 
 
-def readings(study: Study, scale: float | None = None) -> list[AgeReading]:
+def readings(study: Study, scale: float | None = None, truncation: float | None = None) -> list[AgeReading]:
     """Of brains at :data:`AGES_YEARS`, from the same noises at each: by the held-out probe and the shipped one, as far
     as there are such.
     """
-    brains = [study.generate(bases_at(study, a), scale) for a in AGES_YEARS]
+    brains = [study.generate(bases_at(study, a), scale, truncation=truncation) for a in AGES_YEARS]
     latents, counts = np.concatenate(brains), [len(b) for b in brains]
     asked, noise = np.repeat(AGES_YEARS, counts), np.concatenate([np.arange(count) for count in counts])
     return [AgeReading(judge, asked, judge.values(latents), noise) for judge in judges_of(study)]

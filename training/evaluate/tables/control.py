@@ -17,6 +17,8 @@ COLUMNS = (
     "ceiling: held-out probe on real scans", "held-out probe fitted on", "paper (patients)",
 )
 AGE = "age 30/50/70"
+TYPICAL_SHARE = 0.7
+TYPICAL = f"{AGE}, truncation {TYPICAL_SHARE:g}"
 
 
 def compute(study: Study) -> Table:
@@ -25,7 +27,8 @@ def compute(study: Study) -> Table:
     values: dict[str, float] = {}
     for contrast in CONTRASTS:
         cells.append(_contrast(study, contrast, values))
-    cells.append(_ages(study, values))
+    cells.append(aged(study, AGE, None, values))
+    cells.append(aged(study, TYPICAL, TYPICAL_SHARE, values))
     return Table(
         "controllability", "Controllability (paper, Table 2)", study.label, COLUMNS, rows_of(cells),
         _notes(study), _pictures(study, values), values,
@@ -46,6 +49,8 @@ def _notes(study: Study) -> tuple[str, ...]:
         "on the straight line through what is read at their true ages: a probe draws ages towards their mean, and "
         "people of one age differ, so brains as various as people are read with that r and no larger one. True brain "
         "age: what a probe without any error would read in these people.",
+        f"Truncation {TYPICAL_SHARE:g}: of the same brains that share is kept of what sets each apart from the mean "
+        "brain of its conditions. They are more alike than people are, and show their age more clearly than people do.",
     )
 
 
@@ -97,17 +102,19 @@ def _prior(study: Study, contrast: Contrast) -> str | None:
     return f"{(labels == contrast.words[0]).mean():.2f} {contrast.words[0]}" if len(labels) else None
 
 
-def _ages(study: Study, values: dict[str, float]) -> list[Cell]:
+def aged(study: Study, name: str, truncation: float | None, values: dict[str, float]) -> list[Cell]:
     """Age asked at three ages, read by both probes."""
+    if truncation is not None and study.inference.parts.dit.prior is None:
+        return [name, None, "the checkpoint knows no mean brain", *[None] * 6]
     cells: dict[str, str] = {}
-    for reading in readings(study):
+    for reading in readings(study, truncation=truncation):
         kind, means = reading.judge.kind, reading.means
         cells[kind] = reading.in_words(study.settings.bootstrap)
-        values[f"{AGE}/{kind}/r"] = reading.r
-        values[f"{AGE}/{kind}/error"] = float(np.abs(means - AGES_YEARS).mean())
-        values.update({f"{AGE}/{kind}/{a:g}": float(m) for a, m in zip(AGES_YEARS, means, strict=True)})
+        values[f"{name}/{kind}/r"] = reading.r
+        values[f"{name}/{kind}/error"] = float(np.abs(means - AGES_YEARS).mean())
+        values.update({f"{name}/{kind}/{a:g}": float(m) for a, m in zip(AGES_YEARS, means, strict=True)})
     truth = true_brain_ages(study.records)
-    return [AGE, study.settings.samples, cells.get("held-out"), cells.get("shipped"), None,
+    return [name, study.settings.samples, cells.get("held-out"), cells.get("shipped"), None,
             None if truth is None else f"true brain age: {truth}", *_ceiling(held_out(study)), "r about .95"]
 
 

@@ -7,7 +7,7 @@ Legend: n scans, F features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -36,9 +36,10 @@ def compute(study: Study) -> Table:
     rows = sampled_rows(study)
     cells: list[list[Cell]] = []
     values: dict[str, float] = {}
-    for extractor, sets in _features(study, rows).items():
+    sets = {which: features(study, rows, which) for which in SETS}
+    for extractor in sets["real"]:
         for name, chosen in _arms(study, rows):
-            cells.append(_row(study, (name, extractor), {k: v[chosen] for k, v in sets.items()},
+            cells.append(_row(study, (name, extractor), {which: of[extractor][chosen] for which, of in sets.items()},
                               study.subjects[rows[chosen]], values))
     return Table("fidelity", "Fidelity (paper, Table 4)", study.label, COLUMNS, rows_of([*cells, PAPER]), _notes(study),
                  _pictures(study, rows, values), values)
@@ -75,47 +76,68 @@ def _arms(study: Study, rows: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return large or [arm for arm in arms if len(arm[1]) >= 4]
 
 
-def _features(study: Study, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """By extractor, features (n,F) of the real, reconstructed and generated scan of every row; kept between runs."""
-    extractors: tuple[Features, ...] = (EncoderFeatures(study.inference), SliceFeatures(), *study.extractors)
-    names = [e.name for e in extractors]
-    settings = study.settings.drawing(study.settings.guidance_scale)
-    path = study.cache_path(
-        "features", [study.fingerprint["checkpoint"], study.fingerprint["records"], names, rows.tolist(), settings]
-    )
+def extractors_of(study: Study) -> tuple[Features, ...]:
+    """Those that are always there, and those that were given."""
+    return (EncoderFeatures(study.inference), SliceFeatures(), *study.extractors)
+
+
+def features(study: Study, rows: np.ndarray, which: str, truncation: float | None = None) -> dict[str, np.ndarray]:
+    """By extractor, features (n,F) of one of :data:`SETS`, one a row; kept between runs. truncation: of ``gen``."""
+    extractors = extractors_of(study)
+    key = [study.fingerprint["checkpoint"], study.fingerprint["records"], [e.name for e in extractors], rows.tolist()]
+    drawing = [*study.settings.drawing(study.settings.guidance_scale), truncation] if which == "gen" else []
+    path = study.cache_path("features", [*key, which, *drawing])
     if not path.is_file():
-        generated = study.generate([study.records[i] for i in rows])
-        ticker = Ticker("features", len(rows))
+        volumes, ticker = _volumes(study, rows, which, truncation), Ticker(f"features of {which}", len(rows))
         made: list[list[np.ndarray]] = []
-        for done, i in enumerate(rows):
-            volumes = (study.volume(int(i)), study.decode(study.latents[i]), study.decode(generated[done]))
-            made.append([e.of(rescaled(v)) for e in extractors for v in volumes])
-            ticker(done + 1)
-        columns = [np.stack(column) for column in zip(*made, strict=True)]
-        save_arrays(path, **{f"{k}": column for k, column in enumerate(columns)})
+        for volume in volumes:
+            made.append([e.of(rescaled(volume)) for e in extractors])
+            ticker(len(made))
+        save_arrays(path, **{f"{k}": np.stack(column) for k, column in enumerate(zip(*made, strict=True))})
     with np.load(path) as found:
-        columns = [found[f"{k}"].astype(np.float64) for k in range(len(names) * len(SETS))]
-    return {name: dict(zip(SETS, columns[3 * k : 3 * k + 3], strict=True)) for k, name in enumerate(names)}
+        return {e.name: found[f"{k}"].astype(np.float64) for k, e in enumerate(extractors)}
+
+
+def _volumes(study: Study, rows: np.ndarray, which: str, truncation: float | None) -> Iterator[np.ndarray]:
+    """One of :data:`SETS`, a volume (X,Y,Z) a row."""
+    if which == "real":
+        return (study.volume(int(i)) for i in rows)
+    if which == "recons":
+        return (study.decode(study.latents[i]) for i in rows)
+    drawn = study.generate([study.records[i] for i in rows], truncation=truncation)
+    return (study.decode(latents) for latents in drawn)
+
+
+def compared(sets: dict[str, np.ndarray], subjects: np.ndarray, halves: int) -> tuple[int, dict[str, list[float]]]:
+    """How many scans N a side had, and by kind and pair (``FD/gen/recons``) the distance of every two halves of the
+    subjects. sets: features (n,F) of each of :data:`SETS`.
+    """
+    scaled = dict(zip(SETS, standardised(*(sets[which] for which in SETS)), strict=True))
+    found: dict[str, list[float]] = {}
+    size = 0
+    for first, second in random_halves(subjects, halves):
+        size = len(first)
+        for a, b in PAIRS:
+            for kind, distance in (("FD", frechet_distance), ("KID", kernel_distance)):
+                found.setdefault(f"{kind}/{a}/{b}", []).append(distance(scaled[a][second], scaled[b][first]))
+    return size, found
+
+
+def over_floor(found: dict[str, list[float]]) -> float:
+    """The Frechet distance of generated from reconstructed scans over that of two sets of real ones."""
+    return float(np.mean(found["FD/gen/recons"]) / np.mean(found["FD/real/real"]))
 
 
 def _row(
     study: Study, names: tuple[str, str], sets: dict[str, np.ndarray], subjects: np.ndarray, values: dict[str, float]
 ) -> list[Cell]:
-    scaled = dict(zip(SETS, standardised(sets["real"], sets["recons"], sets["gen"]), strict=True))
-    found: dict[tuple[str, str, str], list[float]] = {}
-    size = 0
-    for first, second in random_halves(subjects, study.settings.halves):
-        size = len(first)
-        for a, b in PAIRS:
-            for kind, distance in (("FD", frechet_distance), ("KID", kernel_distance)):
-                found.setdefault((kind, a, b), []).append(distance(scaled[a][second], scaled[b][first]))
+    size, found = compared(sets, subjects, study.settings.halves)
     cells = {key: f"{np.mean(v):.3g} ({np.std(v):.2g})" for key, v in found.items()}
     for key, v in found.items():
-        values["/".join((*names, *key))] = float(np.mean(v))
-    ratio = float(np.mean(found["FD", "gen", "recons"]) / np.mean(found["FD", "real", "real"]))
-    values["/".join((*names, "over floor"))] = ratio
-    return [*names, size, *(cells["FD", a, b] for a, b in PAIRS), ratio, *(cells["KID", a, b] for a, b in PAIRS),
-            HERE]
+        values["/".join((*names, key))] = float(np.mean(v))
+    ratio = values["/".join((*names, "over floor"))] = over_floor(found)
+    return [*names, size, *(cells[f"FD/{a}/{b}"] for a, b in PAIRS), ratio,
+            *(cells[f"KID/{a}/{b}"] for a, b in PAIRS), HERE]
 
 
 def _pictures(study: Study, rows: np.ndarray, values: dict[str, float]) -> tuple[Picture, ...]:
