@@ -107,6 +107,6 @@ def _pictures(study: Study, shares: Sequence[float], values: dict[str, float]) -
         Series(title, shares, [values[f"{key}/{share:g}"] for share in shares], line=True)
         for title, key in drawn if f"{key}/{shares[0]:g}" in values
     ]
-    chart(study.pictures / "truncation_chart.png", series, ("truncation", "r, or share of people's spread"))
+    chart(study.pictures / "truncation_chart.png", series, ("truncation", "r, or share of people's spread"), level=0.0)
     return (Picture("truncation.png", asked),
             Picture("truncation_chart.png", "What truncation shows more clearly, and what it takes."))
