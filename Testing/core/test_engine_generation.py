@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 
 from braing3n_core.atlas import ATLAS_AFFINE
-from braing3n_core.checkpoint import CheckpointSpec, load_checkpoint, save_checkpoint
 from braing3n_core.engine import Engine
 from braing3n_core.errors import RequestError
-from braing3n_core.models.dit import DiT
 from braing3n_core.schema import Conditions, GenerateRequest
 from braing3n_core.volume import Volume
 
-from .tiny_checkpoint import CARD, DIT, with_another_generator
+from .tiny_checkpoint import with_plain_generator
 
 AD = Conditions(disease="AD")
 
@@ -76,12 +74,7 @@ def test_truncated_brains_keep_their_share_of_what_sets_them_apart_from_the_mean
 def test_a_generator_without_a_mean_brain_refuses_truncation_before_it_draws(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    config = dataclasses.replace(DIT, prior="none", prior_by=None)
-    model = DiT(config)
-    parents = load_checkpoint(tiny_checkpoint / "dit").parents
-    spec = CheckpointSpec("dit", dataclasses.asdict(config), model.state_dict(), CARD, parents, dtype="float32")
-    save_checkpoint(tmp_path / "dit", spec)
-    engine = Engine(with_another_generator(tiny_checkpoint, tmp_path / "dit", tmp_path / "set"), "cpu")
+    engine = Engine(with_plain_generator(tiny_checkpoint, tmp_path), "cpu")
     assert engine.generate(GenerateRequest(AD, num_steps=1)).truncation == 1
     steps: list[float] = []
     with pytest.raises(RequestError, match=r"knows no mean brain .*prior is 'none'") as refused:

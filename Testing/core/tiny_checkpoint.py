@@ -58,6 +58,13 @@ def make_tiny_bridge(folder: Path) -> Path:
     return folder / "bridge"
 
 
+def with_plain_generator(folder: Path, out: Path) -> Path:
+    """A copy of the set in ``folder`` as ``out/set``, whose generator is the paper's kind, without a prior."""
+    model = DiT(dataclasses.replace(DIT, prior="none", prior_by=None))
+    generator = _save(out, "dit", model, load_checkpoint(folder / "dit", "dit").parents)
+    return with_another_generator(folder, generator.folder, out / "set")
+
+
 def with_another_generator(folder: Path, generator: Path, out: Path) -> Path:
     """A copy of the set in ``folder`` as ``out``, with the generator that lies in ``generator``."""
     shutil.copytree(folder, out)

@@ -16,10 +16,9 @@ import pytest
 from PIL import Image
 
 from braing3n_core.calibration import Calibration
-from braing3n_core.checkpoint import CheckpointSpec, load_checkpoint, save_checkpoint
+from braing3n_core.checkpoint import load_checkpoint
 from braing3n_core.inference import Inference
 from braing3n_core.loading import Parts
-from braing3n_core.models.dit import DiT
 from training.calibrate_forecaster import recalibrated
 from training.evaluate.__main__ import main, run_all
 from training.evaluate.features import TorchScriptFeatures
@@ -31,7 +30,7 @@ from training.evaluate.tables.longitudinal import CALIBRATED, OURS, THE_BRIDGE
 from training.evaluate.tables.truncation import SHARES
 from training.store import Store
 
-from ..core.tiny_checkpoint import CARD, DIT, make_tiny_bridge, make_tiny_checkpoint, with_another_generator
+from ..core.tiny_checkpoint import make_tiny_bridge, make_tiny_checkpoint, with_plain_generator
 
 
 class Page(html.parser.HTMLParser):
@@ -137,11 +136,7 @@ def test_truncation_starts_at_the_brains_as_they_are_drawn_and_takes_variety_awa
 
 
 def test_a_generator_without_a_mean_brain_is_shown_as_it_is(balls: Path, checkpoint: Path, tmp_path: Path) -> None:
-    plain = DiT(dataclasses.replace(DIT, prior="none", prior_by=None))
-    parents = load_checkpoint(checkpoint / "dit").parents
-    spec = CheckpointSpec("dit", dataclasses.asdict(plain.config), plain.state_dict(), CARD, parents, dtype="float32")
-    save_checkpoint(tmp_path / "dit", spec)
-    folder = with_another_generator(checkpoint, tmp_path / "dit", tmp_path / "set")
+    folder = with_plain_generator(checkpoint, tmp_path)
     study = Study(Store.open(balls), "balls", Inference(Parts(folder)), tmp_path / "out", QUICK)
     table = truncation.compute(study)
     assert [row[0] for row in table.rows] == ["1", "people"] and "no mean brain" in table.notes[0]
