@@ -2,13 +2,14 @@
 
 Brains are drawn from the same noise under the same conditions and guidance by every integrator at several costs. The
 error is the relative L2 distance of the latents from those of Euler in 200 steps, with what guidance adds asked for at
-every one; beside it stands the distance from a far finer solution, which tells how exact Euler-200 is itself. Times are
-not measured.
+every one; beside it stands the distance from a far finer solution, which tells how exact Euler-200 is itself. Compared
+is what users get: latents whose parts have been put together again (ADR 31). Times are not measured.
 
---checkpoint DIR: instead of the embedded default. --count N: brains. --guidance S. --shift S: a time grid with this
-timestep shift in the place of the one that brains are drawn on. --zero-star: CFG-Zero*. --prior-only: the closed-form
-part of the velocity (ADR 5) without its network. --exact-guidance: ask for what guidance adds at every evaluation, not
-at every second as users do (ADR 24). --within SHARE: the error to reach. --out FILE: the table also as TSV.
+--checkpoint DIR: instead of the embedded default. --as-drawn: compare what the sampler leaves, with weights of 1.
+--count N: brains. --guidance S. --shift S: a time grid with this timestep shift in the place of the one that brains are
+drawn on. --zero-star: CFG-Zero*. --prior-only: the closed-form part of the velocity (ADR 5) without its network.
+--exact-guidance: ask for what guidance adds at every evaluation, not at every second as users do (ADR 24). --within
+SHARE: the error to reach. --out FILE: the table also as TSV.
 """
 
 from __future__ import annotations
@@ -49,22 +50,35 @@ class Row:
     exact: float
 
 
+def _unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """The velocities of brains and of the references, their noise (B,N,C), and what follows the sampler."""
+
+    velocity: Velocity
+    exact: Velocity
+    start: Tensor
+    finish: Callable[[Tensor], Tensor] = _unchanged
+
+
 def relative(x: Tensor, reference: Tensor) -> float:
     """Relative L2 distance of all numbers."""
     return float((x - reference).norm() / reference.norm())
 
 
 def measure(
-    velocity: Velocity, exact: Velocity, start: Tensor, costs: Iterable[int] = COSTS,
-    grid: Callable[[int], Tensor] = log_odds_grid, told: Callable[[Row], None] = lambda row: None,
+    draw: Draw, costs: Iterable[int] = COSTS, grid: Callable[[int], Tensor] = log_odds_grid,
+    told: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
-    """Every integrator at every cost it can have, from ``start`` (B,N,C). exact: the velocity of the references. grid:
-    knots of so many steps. told: hears of each row as it is there.
+    """Every integrator at every cost it can have. grid: knots of so many steps. told: hears of each row as it is there.
 
     Euler in 200 steps is on the timestep shift of RAE whatever the grid: a reference must not move with what is tried.
     """
-    euler = integrate(exact, start, time_grid(200, DEFAULT_SHIFT), "euler")
-    fine = integrate(exact, start, grid(100), "midpoint")
+    euler = draw.finish(integrate(draw.exact, draw.start, time_grid(200, DEFAULT_SHIFT), "euler"))
+    fine = draw.finish(integrate(draw.exact, draw.start, grid(100), "midpoint"))
     rows = [Row("euler", 200, 0.0, relative(euler, fine))]
     told(rows[0])
     for method in METHODS:
@@ -72,7 +86,7 @@ def measure(
             steps = next((n for n in range(1, cost + 1) if evaluations(method, n) == cost), None)
             if steps is None:
                 continue
-            x = integrate(velocity, start, grid(steps), method)
+            x = draw.finish(integrate(draw.velocity, draw.start, grid(steps), method))
             rows.append(Row(method, cost, relative(x, euler), relative(x, fine)))
             told(rows[-1])
     return rows
@@ -93,13 +107,11 @@ def cheapest(rows: Sequence[Row], within: float, euler: float = 0.0) -> dict[str
 
 def what_users_draw_by(
     checkpoint: str, count: int, request: GenerateRequest, prior_only: bool = False
-) -> tuple[Velocity, Velocity, Tensor]:
-    """The generator's guided velocity for ``count`` brains in float32, the same with exact guidance, and their noise
-    (count,N,C).
-    """
+) -> Draw:
+    """The generator's guided velocity for ``count`` brains in float32, with exact guidance for the references."""
     import torch
 
-    from braing3n_core.drawing import guided_velocity
+    from braing3n_core.drawing import guided_velocity, reweighted
     from braing3n_core.inference import Inference
     from braing3n_core.loading import Parts
 
@@ -112,7 +124,8 @@ def what_users_draw_by(
     scale = run.guidance_scale(None, request.guidance_scale)
     exact = guided_velocity(run, given, replace(request, exact_guidance=True), scale)
     source = run.source([str(row["modality"]) for row in asked], request.seed)
-    return guided_velocity(run, given, request, scale), exact, source
+    velocity = guided_velocity(run, given, request, scale)
+    return Draw(velocity, exact, source, lambda x: reweighted(run, given, x, replace(request, guidance_scale=scale)))
 
 
 def main() -> None:
@@ -127,6 +140,7 @@ def main() -> None:
     parser.add_argument("--zero-star", action="store_true")
     parser.add_argument("--exact-guidance", action="store_true")
     parser.add_argument("--prior-only", action="store_true")
+    parser.add_argument("--as-drawn", action="store_true")
     parser.add_argument("--within", type=float, default=0.01)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -138,10 +152,11 @@ def main() -> None:
 
     with torch.inference_mode():
         request = GenerateRequest(
-            guidance_scale=options.guidance, zero_star=options.zero_star, exact_guidance=options.exact_guidance
+            guidance_scale=options.guidance, zero_star=options.zero_star, exact_guidance=options.exact_guidance,
+            reweighting=(1.0, 1.0) if options.as_drawn else None,
         )
-        velocity, exact, start = what_users_draw_by(options.checkpoint, options.count, request, options.prior_only)
-        rows = measure(velocity, exact, start, grid=grid, told=tell)
+        draw = what_users_draw_by(options.checkpoint, options.count, request, options.prior_only)
+        rows = measure(draw, grid=grid, told=tell)
     lines = ["integrator\tevaluations\tfrom Euler-200\tfrom the fine solution"]
     lines += [f"{r.method}\t{r.evaluations}\t{r.error:.5f}\t{r.exact:.5f}" for r in rows]
     print("\n".join(lines))

@@ -30,7 +30,8 @@ from .schema import (
 RANGES: dict[str, tuple[float, float]] = {
     "age_years": AGE_RANGE_YEARS, "cdr": (CDR_VALUES[0], CDR_VALUES[-1]), "horizons_years": (-20.0, 20.0),
     "guidance_scale": (0.0, 10.0), "strength": (0.0, 1.0), "num_steps": (1, 200), "samples": (1, 64), "count": (1, 64),
-    "noise_scale": (0.0, 2.0), "truncation": (0.0, 1.0), "seed": (0, 2**63 - 1),
+    "noise_scale": (0.0, 2.0), "truncation": (0.0, 1.0), "reweighting": (0.0, 3.0),
+    "seed": (0, 2**63 - 1),
 }
 """Smallest and largest number of each field, both allowed."""
 
@@ -57,6 +58,7 @@ def check_request(request: AnyRequest, vocabularies: Vocabularies) -> None:
         _check_interval(request.guidance_interval)
         own = ("guidance_scale", "noise_scale", "truncation")
         _check_numbers(request, *(name for name in own if getattr(request, name) is not None))
+        _check_reweighting(request.reweighting)
     elif isinstance(request, ForecastRequest):
         _check_forecast(request, vocabularies)
     if isinstance(request, CounterfactualRequest | ForecastRequest):
@@ -126,6 +128,18 @@ def _check_scales(scales: object, changed: Sequence[str]) -> None:
                 f"{nearest(str(name), list(changed))}To be changed: {', '.join(changed) or 'nothing'}.",
             )
         _check_number("guidance_scale", scale)
+
+
+def _check_reweighting(weights: object) -> None:
+    if weights is None:
+        return
+    if not isinstance(weights, tuple) or len(weights) != 2:
+        raise RequestError(
+            "request.reweighting", f"Reweighting must be two weights, got {weights!r}.",
+            "Give (common, specific); (1, 1) leaves brains as they were drawn.",
+        )
+    for weight in weights:
+        _check_number("reweighting", weight)
 
 
 def _check_interval(interval: object) -> None:

@@ -196,6 +196,7 @@ def _generate(options: argparse.Namespace) -> GenerateRequest:
         parse_conditions(options.set), options.count, options.seed, options.guidance, options.steps, options.sampler,
         tuple(options.guidance_interval), options.zero_star, options.guide_numbers, options.noise_scale,
         options.exact_guidance, options.truncation,
+        None if options.reweighting is None else tuple(options.reweighting),
     )
 
 

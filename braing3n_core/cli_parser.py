@@ -159,6 +159,10 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--truncation", type=float, metavar="SHARE",
                        help="how much to keep of what sets a brain apart from the mean brain of its conditions, from 0 "
                        "(that mean) to 1: less is more typical and less various (default: 1)")
+    group.add_argument("--reweighting", type=float, nargs=2, metavar=("COMMON", "SPECIFIC"),
+                       help="how much to take of what a brain's tokens vary by together and of what each varies by "
+                       "alone; 1 1 leaves brains as they were drawn, as in the paper (default: the checkpoint's own "
+                       "for the contrast)")
     cohort = parser.add_argument_group("a cohort")
     cohort.add_argument("--bids", action="store_true", help="write a BIDS data set with participants.tsv and a privacy "
                         "report; run again, it goes on where it was stopped")

@@ -28,7 +28,8 @@ from .schema import Conditions, EngineProtocol, GenerateRequest, Output
 from .shard import require_shard
 
 LATENTS = Path("sourcedata") / "latents"
-PROVENANCE: tuple[str, ...] = ("software", "checkpoint", "runtime", "noise_scale", "guidance_scale", "truncation")
+PROVENANCE: tuple[str, ...] = ("software", "checkpoint", "runtime", "noise_scale", "guidance_scale", "truncation",
+                               "reweighting")
 """What of a run's provenance stands in the sidecar of its brain, beside the request."""
 COLUMNS: tuple[str, ...] = tuple(Conditions.__dataclass_fields__)
 DESCRIPTIONS: dict[str, str] = {

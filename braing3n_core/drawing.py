@@ -57,15 +57,18 @@ def generate(inference: Inference, request: GenerateRequest, progress: Progress,
     noise_scale = inference.noise_scale(conditions["modality"], request.noise_scale)
     guidance_scale = inference.guidance_scale(conditions["disease"], request.guidance_scale)
     truncation = 1.0 if request.truncation is None else request.truncation
-    return Generated(tuple(volumes), np.stack(latents), tuple(readings), noise_scale, guidance_scale, truncation)
+    weights = inference.reweighting(conditions["modality"], request.reweighting)
+    return Generated(
+        tuple(volumes), np.stack(latents), tuple(readings), noise_scale, guidance_scale, truncation, weights
+    )
 
 
 def carry(
     inference: Inference, given: ConditionBatch, start: Tensor, request: GenerateRequest,
     progress: Progress = silent, cancel: Cancel | None = None,
 ) -> Tensor:
-    """Carry noises (B,N,C) to latents of brains under the conditions ``given``, by the request's sampler, guidance and
-    truncation.
+    """Carry noises (B,N,C) to latents of brains under the conditions ``given``, by the request's sampler, guidance,
+    reweighting and truncation.
 
     given: a row for each noise, or one for all. start: see :meth:`Inference.source`. Of the request's own conditions,
     count and seed nothing is read here. Rows of the same guidance are carried together.
@@ -75,6 +78,7 @@ def carry(
     given = given if len(given) == len(start) else given.expand(len(start))
     share = request.truncation
     mean = None if share is None else inference.mean_brain(given)
+    _weights(inference, given, request)  # refuses before anything is drawn
     made, by_scale = torch.empty_like(start), _rows_by_guidance(inference, given, request)
     with torch.inference_mode():
         for number, (scale, rows) in enumerate(by_scale.items()):
@@ -83,16 +87,42 @@ def carry(
                 velocity, start[rows], log_odds_grid(request.num_steps), request.sampler, cancel=cancel,
                 progress=part(progress, number / len(by_scale), (number + 1) / len(by_scale)),
             )
+    made = reweighted(inference, given, made, request)
     return made if mean is None or share is None else mean.lerp(made, share)
+
+
+def reweighted(inference: Inference, given: ConditionBatch, drawn: Tensor, request: GenerateRequest) -> Tensor:
+    """Brains (B,N,C) put together again from what sets them apart from their mean: its common and its specific part, by
+    the request's weights or the checkpoint's (ADR 31).
+
+    given: a row for each brain. drawn: with the request's guidance, and with weights of 1.
+    """
+    import torch
+
+    prior, weights = inference.parts.dit.prior, _weights(inference, given, request)
+    if prior is None or all(pair == (1, 1) for pair in weights):
+        return drawn
+    of_common, of_specific = torch.tensor(weights, device=drawn.device).T[:, :, None, None]
+    scales = [inference.guidance_scale(disease, request.guidance_scale) for disease in _words(given, "disease")]
+    # Guidance moves the mean, and that is no part of what a brain differs from others by.
+    guided = torch.tensor(scales, device=drawn.device)[:, None, None]
+    with torch.inference_mode():
+        mean = prior.mean(_without(given, request)).lerp(prior.mean(given), guided)
+        common = prior.common(drawn - mean, prior.features.group(given))
+        return mean + of_common * common + of_specific * (drawn - mean - common)
+
+
+def _weights(inference: Inference, given: ConditionBatch, request: GenerateRequest) -> list[tuple[float, float]]:
+    """Of the common and the specific part of each row."""
+    return [inference.reweighting(modality, request.reweighting) for modality in _words(given, "modality")]
 
 
 def _rows_by_guidance(
     inference: Inference, given: ConditionBatch, request: GenerateRequest
 ) -> dict[float, list[int]]:
     """The rows that are drawn with each guidance."""
-    diseases = given.words("disease") if "disease" in given.spec.categories else [None] * len(given)
     found: dict[float, list[int]] = {}
-    for row, disease in enumerate(diseases):
+    for row, disease in enumerate(_words(given, "disease")):
         found.setdefault(inference.guidance_scale(disease, request.guidance_scale), []).append(row)
     return found
 
@@ -102,9 +132,18 @@ def guided_velocity(
 ) -> Velocity:
     """The velocity that brains are drawn by: the generator's under ``given``, guided by ``scale`` as requested."""
     guidance = Guidance(scale, request.guidance_interval, request.zero_star)
-    without = given.null() if request.guide_numbers else given.null(given.spec.amplified)
     every = 1 if request.exact_guidance else 2
-    return guide(inference.velocity("dit"), given, [Contrast(without, guidance)], every=every)
+    return guide(inference.velocity("dit"), given, [Contrast(_without(given, request), guidance)], every=every)
+
+
+def _without(given: ConditionBatch, request: GenerateRequest) -> ConditionBatch:
+    """The conditions that guidance leads away from."""
+    return given.null() if request.guide_numbers else given.null(given.spec.amplified)
+
+
+def _words(given: ConditionBatch, name: str) -> list[str | None]:
+    """Of each row; None where the generator does not know the condition."""
+    return given.words(name) if name in given.spec.categories else [None] * len(given)
 
 
 def _volume(decoded: np.ndarray, modality: str, index: int) -> Volume:

@@ -81,6 +81,20 @@ class Inference:
         """
         return self.parts.dit.config.disease_guidance.get(disease or "", GUIDANCE_SCALE) if asked is None else asked
 
+    def reweighting(self, modality: str | None, asked: tuple[float, float] | None = None) -> tuple[float, float]:
+        """The weights of the common and the specific part that a brain of this contrast is put together from: what is
+        asked for, else the checkpoint's own (ADR 31). Raises RequestError for a generator that cannot tell them apart.
+        """
+        own = self.parts.dit.config.reweighting.get(modality or "", (1.0, 1.0))
+        common, specific = own if asked is None else asked
+        prior = self.parts.dit.prior
+        if (common, specific) != (1, 1) and (prior is None or not prior.has_common):
+            raise RequestError(
+                "generate.reweighting", "This checkpoint's generator cannot tell what tokens vary by together from "
+                "what each varies by alone: it has neither factors nor fields.", "Leave the reweighting out.",
+            )
+        return common, specific
+
     @torch.inference_mode()
     def mean_brain(self, given: ConditionBatch) -> Tensor:
         """Latents (B,N,C) of the mean brain under each row of conditions, in closed form: what truncation draws brains

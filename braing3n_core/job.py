@@ -136,6 +136,7 @@ class Job:
         self.facts.update(
             conditions=request.conditions.known(), noise_scale=outcome.noise_scale,
             guidance_scale=outcome.guidance_scale, truncation=outcome.truncation,
+            reweighting=list(outcome.reweighting),
         )
         return lambda files: writing.write_generated(files, outcome)
 

@@ -108,7 +108,7 @@ class Forecast:
 class Generated:
     """Brains drawn from noise, on the atlas grid. volumes: z-scored intensities, as many as were asked for.
     noise_scale: size of the noise they were drawn from. guidance_scale: that they were drawn with. truncation: how much
-    was kept of what sets them apart from the mean brain.
+    was kept of what sets them apart from the mean brain. reweighting: weights of their common and specific parts.
     """
 
     volumes: tuple[Volume, ...]
@@ -117,3 +117,4 @@ class Generated:
     noise_scale: float
     guidance_scale: float
     truncation: float
+    reweighting: tuple[float, float]

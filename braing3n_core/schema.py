@@ -161,7 +161,9 @@ class GenerateRequest:
     guidance_scale: 1 is off, 1.5 the paper's; None is the checkpoint's own for the disease asked for (ADR 26).
     exact_guidance: evaluate what guidance adds at every evaluation, as the paper does, not at every second (ADR 24).
     truncation: how much is kept of what sets a brain apart from the mean brain of its conditions, 0 for that mean
-    itself; None is all of it, as in the paper (ADR 30).
+    itself; None is all of it, as in the paper (ADR 30). reweighting: weights of the common and the specific part that
+    a brain is put together from after it was drawn; (1, 1) leaves it as it was drawn, as in the paper; None is the
+    checkpoint's own for the contrast (ADR 31).
     """
 
     conditions: Conditions = field(default_factory=Conditions)
@@ -176,6 +178,7 @@ class GenerateRequest:
     noise_scale: float | None = None
     exact_guidance: bool = False
     truncation: float | None = None
+    reweighting: tuple[float, float] | None = None
 
 
 REQUESTS: dict[str, type] = {
@@ -324,7 +327,7 @@ def _build(cls: type, data: dict[str, Any]) -> Any:
                 f"{nearest(key, known)}Known fields: {', '.join(known)}.",
             )
     values = {k: _build(_NESTED[k], v) if k in _NESTED and isinstance(v, dict) else v for k, v in data.items()}
-    for name in ("horizons_years", "guidance_interval"):
+    for name in ("horizons_years", "guidance_interval", "reweighting"):
         if isinstance(values.get(name), list):
             values[name] = tuple(_number(v) for v in values[name])
     if isinstance(values.get("guidance_scales"), dict):

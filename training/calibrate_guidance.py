@@ -9,7 +9,7 @@ healthy the smallest of all at which as many are read as healthy. A disease that
 scans keeps the paper's guidance: of it the generator and the probe know little but what they learnt by heart from the
 same people, and on that they would agree.
 ``RUN/dit`` is the generator with these in its config, and in its metrics the share of brains and of the scans
-themselves. Of VALIDATION see ``training.calibrate_generator``.
+themselves. Of VALIDATION see ``training.likeness``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from braing3n_core.drawing import carry
+from braing3n_core.drawing import carry, reweighted
 from braing3n_core.generation.sampling import micro_batches
 from braing3n_core.inference import Inference
 from braing3n_core.schema import GenerateRequest
@@ -28,15 +28,26 @@ def one_a_subject(data: LatentSet, limit: int, **labels: str) -> LatentSet:
 
 def drawn_like(
     inference: Inference, records: Sequence[Record], *, noise_scale: float | None = None,
-    guidance_scale: float | None = None,
+    guidance_scale: float | None = None, reweighting: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """Latents (n,N,C) of one brain under the conditions of each record, as users draw them, from always the same
-    noises; None is the checkpoint's own scale. The noise has the checkpoint's colour at every size.
+    noises; None is the checkpoint's own. The noise has the checkpoint's colour at every size.
     """
-    request, made = GenerateRequest(guidance_scale=guidance_scale), []
+    request, made = GenerateRequest(guidance_scale=guidance_scale, reweighting=reweighting), []
     for rows in micro_batches(len(records), DRAWN_TOGETHER):
         given = conditions_of(records[rows], inference.parts.dit.spec).to(inference.device)
         contrasts = [str(r["modality"]) for r in records[rows]]
         start = inference.source(contrasts, request.seed, rows.start, noise_scale, coloured=True)
         made.append(carry(inference, given, start, request).cpu().numpy())
+    return np.concatenate(made)
+
+
+def reweighted_like(
+    inference: Inference, records: Sequence[Record], drawn: np.ndarray, weights: tuple[float, float]
+) -> np.ndarray:
+    """Such brains (n,N,C), drawn with weights of 1, put together again with these of the common and specific parts."""
+    request, made = GenerateRequest(reweighting=weights), []
+    for rows in micro_batches(len(records), DRAWN_TOGETHER):
+        given = conditions_of(records[rows], inference.parts.dit.spec).to(inference.device)
+        made.append(reweighted(inference, given, inference.latents_tensor(drawn[rows]), request).cpu().numpy())
     return np.concatenate(made)

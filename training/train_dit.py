@@ -113,11 +113,11 @@ def start_from(model: DiT, folder: Path, tokenizer: str) -> bool:
 
     It is not where the model's Gaussian has fields that the checkpoint's has not: they are to be fitted. If that has
     none at all, its network's answer was to what they hold too, and its last layer starts from zero again; else the
-    network goes on as it is. What the checkpoint's brains were drawn from and with (noise, guidance) stays behind: it
-    was found for those weights. Raises TrainingError where it is of another kind.
+    network goes on as it is. How the checkpoint's brains are drawn (noise, guidance, reweighting) stays behind: it was
+    found for those weights. Raises TrainingError where it is of another kind.
     """
     old = load_checkpoint(folder, "dit")
-    theirs = replace(old.fill(DiTConfig), noise_scales={}, noise_colour=False, disease_guidance={})
+    theirs = replace(old.fill(DiTConfig), noise_scales={}, noise_colour=False, disease_guidance={}, reweighting={})
     wanted = {"prior_fields": model.config.prior_fields, "prior_waves": model.config.prior_waves}
     first_fields = not theirs.prior_fields
     new_fields = theirs.prior == "gaussian" and model.config.prior_fields > 0 and replace(theirs, **wanted) != theirs

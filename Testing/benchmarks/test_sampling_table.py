@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.sampling import Row, cheapest, measure
+from benchmarks.sampling import Draw, Row, cheapest, measure
 from braing3n_core.generation.sampling import time_grid
 
 
@@ -18,7 +18,7 @@ def _gaussian(x: Tensor, t: Tensor) -> Tensor:
 
 def test_second_order_integrators_come_to_the_answer_of_euler_200_in_a_fraction_of_its_evaluations() -> None:
     start = torch.randn(2, 50, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    rows = measure(_gaussian, _gaussian, start, costs=(4, 8, 16, 32), grid=time_grid)
+    rows = measure(Draw(_gaussian, _gaussian, start), costs=(4, 8, 16, 32), grid=time_grid)
     best = cheapest(rows[1:], within=0.02)
     assert best["ab2"] <= 32 and best["midpoint"] <= 32
     errors = {(r.method, r.evaluations): r.exact for r in rows}
@@ -36,6 +36,15 @@ def test_an_answer_that_is_more_exact_than_euler_200_counts_however_far_from_it(
 
 
 def test_an_integrator_that_cannot_have_a_cost_is_left_out_of_it() -> None:
-    rows = measure(_gaussian, _gaussian, torch.zeros(1, 2, 1, dtype=torch.float64), costs=(5,), grid=time_grid)
+    start = torch.zeros(1, 2, 1, dtype=torch.float64)
+    rows = measure(Draw(_gaussian, _gaussian, start), costs=(5,), grid=time_grid)
     assert {r.method for r in rows if r.evaluations == 5} == {"euler", "ab2", "fireflow", "extrapolated"}
     assert pytest.approx(0) == rows[0].error
+
+
+def test_brains_are_compared_as_users_get_them() -> None:
+    start = torch.randn(1, 9, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    as_drawn = Draw(_gaussian, _gaussian, start)
+    twice = Draw(_gaussian, _gaussian, start, lambda x: x.mean() + 2 * (x - x.mean()))
+    first, second = (measure(draw, costs=(8,), grid=time_grid)[-1].error for draw in (as_drawn, twice))
+    assert 1.2 * first < second < 2.5 * first

@@ -29,12 +29,13 @@ def test_generate_writes_its_files_and_says_so(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = run("generate", "--set", "disease=AD", "--set", "age=80", "--steps", "2", "--noise-scale", "0.5",
-               "--truncation", "0.75", "--checkpoint", tiny_checkpoint, "-o", tmp_path / "out")  # fmt: skip
+               "--truncation", "0.75", "--reweighting", "1", "1", "--checkpoint", tiny_checkpoint,
+               "-o", tmp_path / "out")  # fmt: skip
     shown = capsys.readouterr()
     assert code == 0
     assert (tmp_path / "out" / "sub-synthetic01_space-SRI24_desc-generated_T1w.nii.gz").is_file()
     provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
-    assert provenance["noise_scale"] == 0.5 and provenance["truncation"] == 0.75
+    assert provenance["noise_scale"] == 0.5 and provenance["truncation"] == 0.75 and provenance["reweighting"] == [1, 1]
     assert "SYNTHETIC" in shown.out and "Random weights for tests, not for clinical use" in shown.out
     assert "[100%]" in shown.err
 

@@ -235,10 +235,10 @@ def test_another_interpreter_does_not_inherit_this_ones_paths(
 
 @pytest.mark.parametrize(("request_", "unsaid"), [
     (GenerateRequest(),
-     {"guidance_scale", "noise_scale", "zero_star", "guide_numbers", "exact_guidance", "truncation"}),
+     {"guidance_scale", "noise_scale", "zero_star", "guide_numbers", "exact_guidance", "truncation", "reweighting"}),
     (GenerateRequest(noise_scale=0.0, zero_star=True),
-     {"guidance_scale", "guide_numbers", "exact_guidance", "truncation"}),
-    (GenerateRequest(truncation=0.0),
+     {"guidance_scale", "guide_numbers", "exact_guidance", "truncation", "reweighting"}),
+    (GenerateRequest(truncation=0.0, reweighting=(1.0, 1.0)),
      {"guidance_scale", "noise_scale", "zero_star", "guide_numbers", "exact_guidance"}),
     (ForecastRequest("scan.nii.gz", age_years=0.0, uncertainty=False), {"sex", "disease", "cdr"}),
     (CounterfactualRequest("scan.nii.gz", target=Conditions(sex="M")), {"guidance_scales"}),

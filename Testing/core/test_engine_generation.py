@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from braing3n_core.atlas import ATLAS_AFFINE
 from braing3n_core.engine import Engine
 from braing3n_core.errors import RequestError
+from braing3n_core.inference import Inference
+from braing3n_core.loading import Parts
 from braing3n_core.schema import Conditions, GenerateRequest
 from braing3n_core.volume import Volume
 
-from .tiny_checkpoint import with_plain_generator
+from .tiny_checkpoint import with_plain_generator, with_varied_generator
 
 AD = Conditions(disease="AD")
 
@@ -82,6 +85,53 @@ def test_a_generator_without_a_mean_brain_refuses_truncation_before_it_draws(
             GenerateRequest(AD, num_steps=1, truncation=0.5), progress=lambda share, words: steps.append(share)
         )
     assert "Leave the truncation out" in refused.value.hint and not steps
+
+
+def test_brains_are_put_together_again_from_their_common_and_specific_parts(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    checkpoint = with_varied_generator(tiny_checkpoint, tmp_path)
+    engine, inference = Engine(checkpoint, "cpu"), Inference(Parts(checkpoint, "cpu"))
+    prior = inference.parts.dit.prior
+    given = inference.conditions("dit", [{**dataclasses.asdict(AD), "modality": "T1"}])
+    assert prior is not None
+
+    def drawn(*weights: float, **changes: object) -> torch.Tensor:
+        request = GenerateRequest(AD, num_steps=2, reweighting=weights or None, **changes)  # type: ignore[arg-type]
+        return torch.from_numpy(engine.generate(request).latents)
+
+    for scale in (1.0, 1.5):
+        mean = prior.mean(given.null(given.spec.amplified)).lerp(prior.mean(given), scale)
+        whole = drawn(1.0, 1.0, guidance_scale=scale)
+        common = drawn(1.0, 0.0, guidance_scale=scale) - mean
+        specific = drawn(0.0, 1.0, guidance_scale=scale) - mean
+        torch.testing.assert_close(mean + common + specific, whole, rtol=0, atol=1e-4)
+        torch.testing.assert_close(prior.common(whole - mean, prior.features.group(given)), common, rtol=0, atol=1e-4)
+        again = drawn(1.5, 0.5, guidance_scale=scale)
+        torch.testing.assert_close(again, mean + 1.5 * common + 0.5 * specific, rtol=0, atol=1e-4)
+        torch.testing.assert_close(drawn(0.0, 0.0, guidance_scale=scale), mean, rtol=0, atol=1e-4)
+    assert torch.equal(drawn(), drawn(1.0, 1.0)) and common.norm() > 1 and specific.norm() > 1
+    half = drawn(1.5, 0.5, truncation=0.5, guidance_scale=1.0)
+    torch.testing.assert_close(half, (prior.mean(given) + drawn(1.5, 0.5, guidance_scale=1.0)) / 2, rtol=0, atol=1e-4)
+    result = engine.run(GenerateRequest(AD, num_steps=2, reweighting=(1.5, 0.5)), tmp_path / "out")
+    assert result.provenance["reweighting"] == [1.5, 0.5]
+
+
+def test_weights_that_cannot_be_are_refused_before_anything_is_drawn(
+    engine: Engine, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    for weights, words in (((1.5, 4.0), "a number from 0 to 3, got 4"), ((1.5,), "two weights"), (1.5, "two weights")):
+        with pytest.raises(RequestError, match=words):
+            engine.run(GenerateRequest(AD, reweighting=weights), tmp_path / "no")  # type: ignore[arg-type]
+    steps: list[float] = []
+    for unable in (engine, Engine(with_plain_generator(tiny_checkpoint, tmp_path), "cpu")):
+        assert unable.generate(GenerateRequest(AD, num_steps=1)).reweighting == (1, 1)
+        with pytest.raises(RequestError, match="neither factors nor fields") as refused:
+            unable.generate(
+                GenerateRequest(AD, num_steps=1, reweighting=(1.5, 0.5)),
+                progress=lambda share, words: steps.append(share),
+            )
+        assert "Leave the reweighting out" in refused.value.hint and not steps
 
 
 def test_guidance_at_every_second_evaluation_gives_nearly_the_brain_of_exact_guidance(engine: Engine) -> None:

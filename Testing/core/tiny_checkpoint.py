@@ -65,6 +65,16 @@ def with_plain_generator(folder: Path, out: Path) -> Path:
     return with_another_generator(folder, generator.folder, out / "set")
 
 
+def with_varied_generator(folder: Path, out: Path) -> Path:
+    """A copy of the set in ``folder`` as ``out/set``, whose generator's elements vary together, by factors."""
+    torch.manual_seed(4)
+    model = _moved(DiT(dataclasses.replace(DIT, prior_factors=3)))
+    assert model.prior is not None
+    torch.nn.init.normal_(model.prior.factors, std=0.5)
+    generator = _save(out, "dit", model, load_checkpoint(folder / "dit", "dit").parents)
+    return with_another_generator(folder, generator.folder, out / "set")
+
+
 def with_another_generator(folder: Path, generator: Path, out: Path) -> Path:
     """A copy of the set in ``folder`` as ``out``, with the generator that lies in ``generator``."""
     shutil.copytree(folder, out)

@@ -221,7 +221,7 @@ def test_the_autoencoderkl_baseline_trains_by_the_same_loop(balls: Path, tmp_pat
 def test_a_generator_learns_on_from_another_and_keeps_its_gaussian(runs: Path, tmp_path: Path) -> None:
     latents = ["--tokenizer", runs / "tokenizer/tokenizer", "--latents", runs / "tokenizer"]
     plain = load_checkpoint(runs / "dit/dit", "dit")
-    plain.config.update(noise_scales={"T1": 0.9}, disease_guidance={"HC": 1.0})
+    plain.config.update(noise_scales={"T1": 0.9}, disease_guidance={"HC": 1.0}, reweighting={"T1": (1.5, 0.5)})
     calibrated = save_again(plain, tmp_path / "calibrated", plain.tensors("pt", dtype=None))
     started = ["train_dit", CONFIG, *latents, "--start", calibrated.folder, "--out", tmp_path]
     refused = start(*started, "--set", "dit.model.condition_dropout=0.2")

@@ -35,7 +35,7 @@ PHASES = "examples,fuzzing,stateful" if CASES < 1500 else "examples,coverage,fuz
 HERE = Path(__file__).parent
 OPTIONS = PreprocessOptions("T2", "stripped", "mask", mask="m.nii", template="t.nrrd")
 REQUESTS = (
-    GenerateRequest(), GenerateRequest(noise_scale=0.8, truncation=0.7),
+    GenerateRequest(), GenerateRequest(noise_scale=0.8, truncation=0.7, reweighting=(1.5, 0.4)),
     GenerateRequest(Conditions(disease="AD", age_years=70.5), guidance_interval=(0.0, 0.5)),
     ProbeRequest("scan.nii.gz"), ProbeRequest("scan.nii.gz", OPTIONS, seed=2**62),
     CounterfactualRequest("scan.nii", target=Conditions(sex="F"), method="sdedit", strength=0.5),

@@ -36,7 +36,8 @@ class DiTConfig:
     rate of that horizon. waves: of the embedding of time and scalars, ``falling`` or ``even`` (ADR 22). noise_scales:
     by contrast, the size of the noise to draw brains from, where it is not 1 (ADR 23). noise_colour: whether that noise
     has a colour (ADR 25). disease_guidance: by disease, the guidance to draw brains with, where it is not the paper's
-    (ADR 26).
+    (ADR 26). reweighting: by contrast, the weights of the common and the specific part that brains are put together
+    from, where they are not (1, 1) (ADR 31).
     """
 
     width: int = 1152
@@ -69,6 +70,7 @@ class DiTConfig:
     noise_scales: dict[str, float] = field(default_factory=dict)
     noise_colour: bool = False
     disease_guidance: dict[str, float] = field(default_factory=dict)
+    reweighting: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def spec(self) -> ConditionSpec:
         """The conditions as the tensor code wants them."""

@@ -111,11 +111,20 @@ class TokenFields(nn.Module):
 
         sigma (N,C), factors (F,P).
         """
-        part = _Part(
+        return self._part(time, group, sigma, factors).velocity(offset.double())
+
+    def common(self, offset: Tensor, group: int, sigma: Tensor, factors: Tensor) -> Tensor:
+        """Of offsets (B,N,C) from the mean in one group what waves and factors are expected to have moved, in float64.
+
+        sigma (N,C), factors (F,P).
+        """
+        return self._part(torch.ones_like(sigma[0, 0]), group, sigma, factors).common(offset.double())
+
+    def _part(self, time: Tensor, group: int, sigma: Tensor, factors: Tensor) -> _Part:
+        return _Part(
             time.double(), sigma.double(), self.maps_of(group).double(), self.level[group].double(),
             self.spectrum[group].double().sqrt(), self.waves, factors.double().reshape(-1, *sigma.shape),
         )
-        return part.velocity(offset.double())
 
 
 @dataclass
@@ -165,16 +174,24 @@ class _Part:
         return torch.einsum("nck,bnk->bnc", self.maps, fields)
 
     def velocity(self, offset: Tensor) -> Tensor:
-        solved = self.own_solve(offset)
-        scores = torch.cat([self.to_waves(solved), solved.flatten(1) @ self.factors.flatten(1).T], 1)
-        scores = torch.cholesky_solve(scores.T, self.inner).T
-        x = self.own_solve(offset - self.square * self._together(scores))  # C_t^-1 offset
-        scores = torch.cat([self.to_waves(x), x.flatten(1) @ self.factors.flatten(1).T], 1)
+        x = self._solve(offset)
         local = torch.einsum("nck,bnk->bnc", self.maps, self.level * self.amounts(x))
-        of_target = self.sigma**2 * x + local + self._together(scores)  # S C_t^-1 offset
+        of_target = self.sigma**2 * x + local + self._together(self._scores(x))  # S C_t^-1 offset
         return self.time * of_target - (1 - self.time) * x
 
+    def common(self, offset: Tensor) -> Tensor:
+        return self.time**2 * self._together(self._scores(self._solve(offset)))
+
+    def _solve(self, offset: Tensor) -> Tensor:
+        """C_t^-1 offset."""
+        scores = torch.cholesky_solve(self._scores(self.own_solve(offset)).T, self.inner).T
+        return self.own_solve(offset - self.square * self._together(scores))
+
+    def _scores(self, y: Tensor) -> Tensor:
+        """How much of the waves and the factors is in y (B,N,C): (B, MK + F)."""
+        return torch.cat([self.to_waves(y), y.flatten(1) @ self.factors.flatten(1).T], 1)
+
     def _together(self, scores: Tensor) -> Tensor:
-        """What scores (B, MK + F) of the waves and the factors move, (B,N,C)."""
+        """What such scores move, (B,N,C)."""
         waves, factors = scores.split([self.root.numel(), len(self.factors)], dim=1)
         return self.from_waves(waves) + torch.einsum("bf,fnc->bnc", factors, self.factors)

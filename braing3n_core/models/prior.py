@@ -216,15 +216,41 @@ class GaussianPrior(nn.Module):
         nearly equal, and float32 would leave a thousandth of the answer to chance.
         """
         with torch.autocast(offset.device.type, enabled=False):
-            # A sampler asks for one time, training for B.
-            times, row = torch.unique(t.double().flatten(), return_inverse=True)
-            square, factors, sigma = times[:, None] ** 2, self.factors.double(), self.sigma.flatten().double()
-            own = square * sigma**2 + (1 - times[:, None]) ** 2  # (T,P)
-            inner = (factors / own[:, None]) @ factors.T * square[..., None]  # (T,K,K)
-            inner = inner + torch.eye(len(factors), dtype=inner.dtype, device=inner.device)
-            plain = offset.flatten(1) / own[row]
-            scores = torch.linalg.solve(inner[row], plain @ factors.T)  # (B,K)
-            weighed = plain - (square / own)[row] * (scores @ factors)  # C_t^-1 offset (B,P)
+            factors, sigma = self.factors.double(), self.sigma.flatten().double()
+            weighed = self._weighed(offset, t)
             common = weighed @ factors.T @ factors
             t = t.double().flatten(1)
             return (t * (sigma**2 * weighed + common) - (1 - t) * weighed).reshape(offset.shape)
+
+    def _weighed(self, offset: Tensor, t: Tensor) -> Tensor:
+        """C_t^-1 offset (B,P) with factors alone, in float64."""
+        # A sampler asks for one time, training for B.
+        times, row = torch.unique(t.double().flatten(), return_inverse=True)
+        square, factors, sigma = times[:, None] ** 2, self.factors.double(), self.sigma.flatten().double()
+        own = square * sigma**2 + (1 - times[:, None]) ** 2  # (T,P)
+        inner = (factors / own[:, None]) @ factors.T * square[..., None]  # (T,K,K)
+        inner = inner + torch.eye(len(factors), dtype=inner.dtype, device=inner.device)
+        plain = offset.flatten(1) / own[row]
+        scores = torch.linalg.solve(inner[row], plain @ factors.T)  # (B,K)
+        return plain - (square / own)[row] * (scores @ factors)
+
+    @property
+    def has_common(self) -> bool:
+        """Whether elements vary together at all; else nothing is common and all is specific."""
+        return self.fields is not None or len(self.factors) > 0
+
+    def common(self, offset: Tensor, group: Tensor) -> Tensor:
+        """The common part (B,N,C) of offsets from the mean (B,N,C), float32: what waves and factors are expected to
+        have moved of them, E[common | offset] (ADR 31). The rest is specific to a token or an element. group (B,): of
+        each row.
+        """
+        with torch.autocast(offset.device.type, enabled=False):
+            if self.fields is None:
+                factors = self.factors.double()
+                weighed = self._weighed(offset, torch.ones(len(offset), 1, 1, device=offset.device))
+                return (weighed @ factors.T @ factors).reshape(offset.shape).to(offset)
+            found = torch.empty_like(offset)
+            for own in group.unique().tolist():
+                rows = group == own
+                found[rows] = self.fields.common(offset[rows], own, self.sigma[own], self.factors_of(own)).to(offset)
+            return found

@@ -143,7 +143,9 @@ class Study:
         s = self.settings
         asked = "" if s.exact_guidance else " asked at every second evaluation"
         guidance = guidance_in_words(config.disease_guidance, s.guidance_scale)
-        return f"guidance {guidance}{asked}, {s.steps} steps of {s.sampler}, noise of size {noise}{colour}"
+        parts = ", ".join(f"{a:g} and {b:g} in {contrast}" for contrast, (a, b) in config.reweighting.items())
+        reweighted = f", put together from common and specific parts ({parts})" if parts else ""
+        return f"guidance {guidance}{asked}, {s.steps} steps of {s.sampler}, noise of size {noise}{colour}{reweighted}"
 
     @cached_property
     def ids(self) -> dict[str, str]:

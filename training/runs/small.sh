@@ -70,13 +70,15 @@ $python -m training.train_forecaster "$config" --tokenizer "$tokenizer" \
     --latents "$work/decoder" "$work/rates_latents" --out "$work/forecaster"
 
 TOKENIZER=decoder/tokenizer bash training/runs/collect.sh "$work" "$work/small"
-# How far to trust forecasts, how much noise to draw brains from, and the guidance at which they show the disease that
-# was asked for.
+# How far to trust forecasts, how much noise to draw brains from, the guidance at which they show the disease that was
+# asked for, and the weights of the parts that they are put together from.
 $python -m training.calibrate_forecaster --forecaster "$work/small/forecaster" --probes "$work/small/probes" \
     --latents "$work/valid_rates_latents" --out "$work/small"
 $python -m training.calibrate_generator --checkpoint "$work/small" --latents "$work/valid_latents" --samples 32 \
     --out "$work/small"
 $python -m training.calibrate_guidance --checkpoint "$work/small" --latents "$work/valid_diseases_latents" \
+    --out "$work/small"
+$python -m training.calibrate_reweighting --checkpoint "$work/small" --latents "$work/valid_latents" \
     --out "$work/small"
 $python -m training.evaluate all --store "$work/held_out" "$work/held_out_rates" --pairs 250 --checkpoint "$work/small" \
     --train-latents "$work/decoder" "$work/latents" "$work/contrasts_latents" \

@@ -90,6 +90,25 @@ def test_its_velocity_is_the_conditional_mean_of_jointly_normal_variables(prior:
         torch.testing.assert_close(scale[row].flatten(), (whole.diag() / of_point.diag()).sqrt())
 
 
+def test_what_is_common_and_what_is_specific_are_the_expected_parts_of_jointly_normal_variables(
+    prior: GaussianPrior,
+) -> None:
+    offset = torch.randn(3, NUM_TOKENS, CHANNELS, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    group = torch.tensor([0, 1, 0])
+    found = prior.common(offset, group)
+    alone = copy.deepcopy(prior)  # what waves and factors leave: sigma, and the fields from token to token
+    assert alone.fields is not None
+    alone.fields.spectrum.zero_()
+    alone.factors.zero_()
+    for row, own in enumerate(group.tolist()):
+        whole = covariance(prior, own)
+        solved = torch.linalg.solve(whole, offset[row].flatten())
+        expected = (whole - covariance(alone, own)) @ solved
+        torch.testing.assert_close(found[row].flatten(), expected, rtol=1e-6, atol=1e-6)
+        rest = (offset[row] - found[row]).flatten()
+        torch.testing.assert_close(rest, covariance(alone, own) @ solved, rtol=1e-6, atol=1e-6)
+
+
 def test_maps_are_kept_to_a_254th_of_the_largest_of_their_element() -> None:
     fields = TokenFields(2, CHANNELS, count=4, waves=WAVES)
     maps = torch.randn(NUM_TOKENS, CHANNELS, 4, generator=torch.Generator().manual_seed(6))

@@ -168,6 +168,17 @@ def test_a_prior_without_factors_stores_none_so_that_older_checkpoints_still_loa
     assert "factors" in GaussianPrior(SPEC, (2, 1), factors=3).state_dict()
 
 
+def test_what_factors_move_is_common_and_without_them_nothing_is() -> None:
+    prior, covariance = prior_with_factors()
+    offset = torch.randn(4, 6, 1, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    group = torch.zeros(4, dtype=torch.long)
+    common = prior.factors.T @ prior.factors @ torch.linalg.solve(covariance, offset.flatten(1).T)
+    torch.testing.assert_close(prior.common(offset, group).flatten(1), common.T)
+    plain = GaussianPrior(SPEC, (6, 1)).double()
+    assert prior.has_common and not plain.has_common
+    assert torch.count_nonzero(plain.common(offset, group)) == 0
+
+
 def test_a_mean_of_few_maps_is_the_nearest_of_that_rank_and_one_of_all_is_exact_to_the_step() -> None:
     draw = torch.Generator().manual_seed(0)
     full = GaussianPrior(SPEC, (30, 4))

@@ -1,0 +1,63 @@
+"""Find the weights of the common and the specific part that brains are best put together from, contrast by contrast, on
+validation subjects (ADR 31).
+
+    python -m training.calibrate_reweighting --checkpoint SET --latents VALIDATION --out RUN
+
+Under the conditions of at most ``--samples`` validation scans of a contrast brains are drawn once, and put together
+again with every weight in ``--common`` and ``--specific``. Of those that are as near to the scans as these are to each
+other (``training.likeness``) the ones with the least specific part are kept: it is what a generator draws for each
+token alone, and where it is wrong, coarse features do not see it. ``RUN/dit`` is the generator with these weights in
+its config, and with what was compared in its metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from braing3n_core.inference import Inference
+
+from .drawn import drawn_like, reweighted_like
+from .likeness import Compared, Way, find, mean_apart, search
+from .loop import TrainingError
+from .stage import command
+from .store import Record
+
+AS_DRAWN = (1.0, 1.0)
+
+
+def best(compared: Compared) -> Way:
+    """Of the weights (common, specific) at which brains are no further apart from scans than two halves of the scans,
+    in the mean over the extractors, those with the least specific part; of these, or where there are none of all, those
+    at which brains are least apart.
+    """
+    distance = {way: mean_apart(row) for way, row in compared.items()}
+    alike = [way for way in compared if distance[way] <= 0]
+    least = min((specific for _, specific in alike), default=None)
+    return min((way for way in alike if way[1] == least) if alike else compared, key=distance.__getitem__)
+
+
+def main() -> None:
+    """Compare, print and write ``RUN/dit``."""
+    parser = search(__doc__ or "", 32)
+    parser.add_argument("--common", type=float, nargs="+", default=[1.25, 1.5])
+    parser.add_argument("--specific", type=float, nargs="+", default=[0.8, 0.6, 0.4])
+    options = parser.parse_args()
+    if not all(0 <= weight <= 3 for weight in (*options.common, *options.specific)):
+        raise TrainingError(
+            "calibrate.weights", f"Weights lie from 0 to 3, got {options.common} and {options.specific}.",
+            "1 is as much as was drawn, and is always tried.",
+        )
+    ways = dict.fromkeys([AS_DRAWN, *((a, b) for a in options.common for b in options.specific)])
+
+    def draw(inference: Inference, records: Sequence[Record]) -> Iterator[tuple[Way, np.ndarray]]:
+        drawn = drawn_like(inference, records, reweighting=AS_DRAWN)
+        for way in ways:
+            yield way, reweighted_like(inference, records, drawn, way)
+
+    print(find(options, "reweighting", draw, best).id)
+
+
+if __name__ == "__main__":
+    command(main)
