@@ -40,9 +40,9 @@ def best(compared: Compared) -> Way:
 
 def main() -> None:
     """Compare, print and write ``RUN/dit``."""
-    parser = search(__doc__ or "", 32)
+    parser = search(__doc__ or "", 48)
     parser.add_argument("--common", type=float, nargs="+", default=[1.25, 1.5])
-    parser.add_argument("--specific", type=float, nargs="+", default=[0.8, 0.6, 0.4])
+    parser.add_argument("--specific", type=float, nargs="+", default=[0.8, 0.6, 0.4, 0.2])
     options = parser.parse_args()
     if not all(0 <= weight <= 3 for weight in (*options.common, *options.specific)):
         raise TrainingError(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from braing3n_core.atlas import ATLAS_AFFINE
+from braing3n_core.drawing import carry
 from braing3n_core.engine import Engine
 from braing3n_core.errors import RequestError
 from braing3n_core.inference import Inference
@@ -115,6 +116,21 @@ def test_brains_are_put_together_again_from_their_common_and_specific_parts(
     torch.testing.assert_close(half, (prior.mean(given) + drawn(1.5, 0.5, guidance_scale=1.0)) / 2, rtol=0, atol=1e-4)
     result = engine.run(GenerateRequest(AD, num_steps=2, reweighting=(1.5, 0.5)), tmp_path / "out")
     assert result.provenance["reweighting"] == [1.5, 0.5]
+
+
+def test_what_guidance_moves_is_no_part_of_a_brain_that_weights_touch(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    inference = Inference(Parts(with_varied_generator(tiny_checkpoint, tmp_path), "cpu", "float32"))
+    torch.nn.init.zeros_(inference.parts.dit.tokens_out.weight)  # the Gaussian alone: guided, it is another Gaussian
+    given = inference.conditions("dit", [{**dataclasses.asdict(AD), "modality": "T1"}])
+    no_noise, request = torch.zeros(1, 1200, 32), GenerateRequest(guidance_scale=3.0, num_steps=25, exact_guidance=True)
+    for changes in ({}, {"guide_numbers": True}):
+        plain = dataclasses.replace(request, **changes)
+        drawn, unguided = (carry(inference, given, no_noise, r) for r in (
+            plain, dataclasses.replace(plain, guidance_scale=1.0)
+        ))  # fmt: skip
+        again = carry(inference, given, no_noise, dataclasses.replace(plain, reweighting=(2.0, 0.1)))
+        torch.testing.assert_close(again, drawn, rtol=0, atol=1e-3)
+        assert (drawn - unguided).abs().max() > 0.5
 
 
 def test_weights_that_cannot_be_are_refused_before_anything_is_drawn(

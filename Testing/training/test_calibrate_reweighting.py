@@ -70,7 +70,7 @@ def test_weights_that_are_none_and_generators_without_parts_are_refused(
     checkpoint: Path, tmp_path: Path, calibrate: Calibration
 ) -> None:
     data = scans(load_checkpoint(checkpoint / "tokenizer").id)
-    with pytest.raises(TrainingError, match=r"from 0 to 3, got \[-1\.0\] and \[0\.8, 0\.6, 0\.4\]"):
+    with pytest.raises(TrainingError, match=r"from 0 to 3, got \[-1\.0\] and \[0\.8, 0\.6, 0\.4, 0\.2\]"):
         calibrate(checkpoint, data, tmp_path, "--common", "-1")
     with pytest.raises(RequestError, match="neither factors nor fields"):
         calibrate(make_tiny_checkpoint(tmp_path / "plain"), data, tmp_path)
