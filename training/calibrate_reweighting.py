@@ -4,10 +4,12 @@ validation subjects (ADR 31).
     python -m training.calibrate_reweighting --checkpoint SET --latents VALIDATION --out RUN
 
 Under the conditions of at most ``--samples`` validation scans of a contrast brains are drawn once, and put together
-again with every weight in ``--common`` and ``--specific``. Of those that are as near to the scans as these are to each
-other (``training.likeness``) the ones with the least specific part are kept: it is what a generator draws for each
-token alone, and where it is wrong, coarse features do not see it. ``RUN/dit`` is the generator with these weights in
-its config, and with what was compared in its metrics.
+again with every weight in ``--common`` and ``--specific``. Kept are those at which they are hardest to tell from the
+scans (``training.likeness``); of weights between which that decides nothing, those with the least specific part: it is
+what a generator draws for each token alone, and where it is wrong, coarse features do not see it. ``RUN/dit`` is the
+generator with these weights in its config, and with what was compared in its metrics.
+
+Give scans of everybody that brains are to be drawn of: more of the common part suits one group and not another.
 """
 
 from __future__ import annotations
@@ -25,23 +27,25 @@ from .stage import command
 from .store import Record
 
 AS_DRAWN = (1.0, 1.0)
+NOTHING = 0.1
+"""A difference that decides nothing, in units of what the distance varies by between two halves of the scans."""
 
 
 def best(compared: Compared) -> Way:
-    """Of the weights (common, specific) at which brains are no further apart from scans than two halves of the scans,
-    in the mean over the extractors, those with the least specific part; of these, or where there are none of all, those
-    at which brains are least apart.
+    """Of the weights (common, specific) those at which brains are least apart from scans, in the mean over the
+    extractors. Where these cannot be told from scans, of all that are as near but for :data:`NOTHING` those with the
+    least specific part.
     """
     distance = {way: mean_apart(row) for way, row in compared.items()}
-    alike = [way for way in compared if distance[way] <= 0]
-    least = min((specific for _, specific in alike), default=None)
-    return min((way for way in alike if way[1] == least) if alike else compared, key=distance.__getitem__)
+    nearest = min(distance, key=distance.__getitem__)
+    near = [way for way in distance if distance[way] <= min(0, distance[nearest] + NOTHING)]
+    return min(near, key=lambda way: (way[1], distance[way])) if near else nearest
 
 
 def main() -> None:
     """Compare, print and write ``RUN/dit``."""
     parser = search(__doc__ or "", 48)
-    parser.add_argument("--common", type=float, nargs="+", default=[1.25, 1.5])
+    parser.add_argument("--common", type=float, nargs="+", default=[1.0, 1.25, 1.5])
     parser.add_argument("--specific", type=float, nargs="+", default=[0.8, 0.6, 0.4, 0.2])
     options = parser.parse_args()
     if not all(0 <= weight <= 3 for weight in (*options.common, *options.specific)):

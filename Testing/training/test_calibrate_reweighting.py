@@ -31,12 +31,13 @@ def calibrate(monkeypatch: pytest.MonkeyPatch) -> Calibration:
     return Calibration(main, monkeypatch)
 
 
-def test_the_least_specific_part_at_which_brains_are_like_scans_is_the_best() -> None:
+def test_the_weights_at_which_brains_are_least_apart_are_the_best_and_of_equals_the_least_specific() -> None:
     def chosen(means: dict[tuple[float, float], float]) -> tuple[float, ...]:
         return best({way: [Likeness(mean - 0.5, 1, 1), Likeness(mean + 0.5, 1, 1)] for way, mean in means.items()})
 
-    assert chosen({(1, 1): -0.1, (1.5, 0.8): -0.9, (1.25, 0.4): -0.1, (1.5, 0.4): -0.2, (1.5, 0.2): 0.1}) == (1.5, 0.4)
-    assert chosen({(1, 1): 0.4, (1.5, 0.8): 0.2, (1.5, 0.4): 0.3}) == (1.5, 0.8)
+    assert chosen({(1, 1): 0.4, (1.5, 0.8): 0.2, (1.5, 0.4): 0.25}) == (1.5, 0.8)
+    assert chosen({(1.5, 0.6): -0.6, (1.25, 0.4): -0.52, (1.5, 0.4): -0.57, (1.5, 0.2): -0.4}) == (1.5, 0.4)
+    assert chosen({(1, 1): 0.1, (1.5, 0.8): -0.05, (1.5, 0.4): 0.01}) == (1.5, 0.8)
     assert chosen({(1, 1): 0.1, (1.5, 0.8): 0.2}) == (1, 1)
 
 

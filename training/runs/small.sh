@@ -71,7 +71,7 @@ $python -m training.train_forecaster "$config" --tokenizer "$tokenizer" \
 
 TOKENIZER=decoder/tokenizer bash training/runs/collect.sh "$work" "$work/small"
 # How far to trust forecasts, how much noise to draw brains from, the guidance at which they show the disease that was
-# asked for, and the weights of the parts that they are put together from.
+# asked for, and the weights of the parts that they are put together from (FLAIR stays as it is drawn: training/LOG.md).
 $python -m training.calibrate_forecaster --forecaster "$work/small/forecaster" --probes "$work/small/probes" \
     --latents "$work/valid_rates_latents" --out "$work/small"
 $python -m training.calibrate_generator --checkpoint "$work/small" --latents "$work/valid_latents" --samples 32 \
@@ -79,7 +79,7 @@ $python -m training.calibrate_generator --checkpoint "$work/small" --latents "$w
 $python -m training.calibrate_guidance --checkpoint "$work/small" --latents "$work/valid_diseases_latents" \
     --out "$work/small"
 $python -m training.calibrate_reweighting --checkpoint "$work/small" --latents "$work/valid_latents" \
-    --out "$work/small"
+    --contrasts T1 T1C T2 --common 1.25 1.5 --out "$work/small"
 $python -m training.evaluate all --store "$work/held_out" "$work/held_out_rates" --pairs 250 --checkpoint "$work/small" \
     --train-latents "$work/decoder" "$work/latents" "$work/contrasts_latents" \
     --reader-latents "$work/readers_latents" -o "$work/report"
