@@ -30,8 +30,7 @@ from .schema import (
 RANGES: dict[str, tuple[float, float]] = {
     "age_years": AGE_RANGE_YEARS, "cdr": (CDR_VALUES[0], CDR_VALUES[-1]), "horizons_years": (-20.0, 20.0),
     "guidance_scale": (0.0, 10.0), "strength": (0.0, 1.0), "num_steps": (1, 200), "samples": (1, 64), "count": (1, 64),
-    "noise_scale": (0.0, 2.0), "truncation": (0.0, 1.0), "reweighting": (0.0, 3.0),
-    "seed": (0, 2**63 - 1),
+    "noise_scale": (0.0, 2.0), "truncation": (0.0, 1.0), "reweighting": (0.0, 3.0), "seed": (0, 2**63 - 1),
 }
 """Smallest and largest number of each field, both allowed."""
 
