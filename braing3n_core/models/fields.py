@@ -113,12 +113,13 @@ class TokenFields(nn.Module):
         """
         return self._part(time, group, sigma, factors).velocity(offset.double())
 
-    def common(self, offset: Tensor, group: int, sigma: Tensor, factors: Tensor) -> Tensor:
-        """Of offsets (B,N,C) from the mean in one group what waves and factors are expected to have moved, in float64.
+    def common(self, offset: Tensor, time: Tensor, group: int, sigma: Tensor, factors: Tensor) -> Tensor:
+        """Of offsets (B,N,C) from the mean in one group what waves and factors are expected to have moved, in float64,
+        read as surely as at one time (scalar).
 
         sigma (N,C), factors (F,P).
         """
-        return self._part(torch.ones_like(sigma[0, 0]), group, sigma, factors).common(offset.double())
+        return self._part(time, group, sigma, factors).common(offset.double())
 
     def _part(self, time: Tensor, group: int, sigma: Tensor, factors: Tensor) -> _Part:
         return _Part(

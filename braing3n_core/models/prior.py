@@ -32,6 +32,11 @@ from torch import Tensor, nn
 from .conditions import KNOWN, ConditionBatch, ConditionSpec
 from .fields import TokenFields
 
+READ_AT = 0.95
+"""The time at which the common part of a brain is read. At 1 elements that hardly vary would say nearly everything, and
+what a sampler in few steps or bfloat16 leaves in them would come back up to five times as large (ADR 31).
+"""
+
 
 class ConditionFeatures(nn.Module):
     """Conditions as a plain design matrix (B,F): intercept, words one-hot, scalars and their squares.
@@ -239,18 +244,19 @@ class GaussianPrior(nn.Module):
         """Whether elements vary together at all; else nothing is common and all is specific."""
         return self.fields is not None or len(self.factors) > 0
 
-    def common(self, offset: Tensor, group: Tensor) -> Tensor:
+    def common(self, offset: Tensor, group: Tensor, time: float = READ_AT) -> Tensor:
         """The common part (B,N,C) of offsets from the mean (B,N,C), float32: what waves and factors are expected to
-        have moved of them, E[common | offset] (ADR 31). The rest is specific to a token or an element. group (B,): of
-        each row.
+        have moved of them (ADR 31). The rest is specific to a token or an element. group (B,): of each row. time: of a
+        path on whose noise offsets are read, t^2 S_common C_t^-1 offset; at 1 they count as exact.
         """
         with torch.autocast(offset.device.type, enabled=False):
+            t = torch.tensor(time, dtype=torch.float64, device=offset.device)
             if self.fields is None:
                 factors = self.factors.double()
-                weighed = self._weighed(offset, torch.ones(len(offset), 1, 1, device=offset.device))
-                return (weighed @ factors.T @ factors).reshape(offset.shape).to(offset)
+                weighed = self._weighed(offset, t.expand(len(offset), 1, 1))
+                return (t**2 * weighed @ factors.T @ factors).reshape(offset.shape).to(offset)
             found = torch.empty_like(offset)
             for own in group.unique().tolist():
                 rows = group == own
-                found[rows] = self.fields.common(offset[rows], own, self.sigma[own], self.factors_of(own)).to(offset)
+                found[rows] = self.fields.common(offset[rows], t, own, self.sigma[own], self.factors_of(own)).to(offset)
             return found

@@ -11,7 +11,7 @@ from torch import Tensor
 from braing3n_core.models.conditions import ConditionSpec
 from braing3n_core.models.fields import TokenFields, smoothest_waves
 from braing3n_core.models.layers import GRID, NUM_TOKENS
-from braing3n_core.models.prior import GaussianPrior
+from braing3n_core.models.prior import READ_AT, GaussianPrior
 
 SPEC = ConditionSpec({"modality": ("T1", "T2")}, {})
 CHANNELS, COUNT, WAVES = 2, 1, 5
@@ -90,23 +90,25 @@ def test_its_velocity_is_the_conditional_mean_of_jointly_normal_variables(prior:
         torch.testing.assert_close(scale[row].flatten(), (whole.diag() / of_point.diag()).sqrt())
 
 
+@pytest.mark.parametrize("time", [1.0, READ_AT, 0.6])
 def test_what_is_common_and_what_is_specific_are_the_expected_parts_of_jointly_normal_variables(
-    prior: GaussianPrior,
+    prior: GaussianPrior, time: float
 ) -> None:
     offset = torch.randn(3, NUM_TOKENS, CHANNELS, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     group = torch.tensor([0, 1, 0])
-    found = prior.common(offset, group)
+    found = prior.common(offset, group, time)
+    of_noise = ((1 - time) / time) ** 2 * torch.eye(NUM_TOKENS * CHANNELS, dtype=torch.float64)
     alone = copy.deepcopy(prior)  # what waves and factors leave: sigma, and the fields from token to token
     assert alone.fields is not None
     alone.fields.spectrum.zero_()
     alone.factors.zero_()
     for row, own in enumerate(group.tolist()):
         whole = covariance(prior, own)
-        solved = torch.linalg.solve(whole, offset[row].flatten())
+        solved = torch.linalg.solve(whole + of_noise, offset[row].flatten())
         expected = (whole - covariance(alone, own)) @ solved
         torch.testing.assert_close(found[row].flatten(), expected, rtol=1e-6, atol=1e-6)
         rest = (offset[row] - found[row]).flatten()
-        torch.testing.assert_close(rest, covariance(alone, own) @ solved, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(rest, (covariance(alone, own) + of_noise) @ solved, rtol=1e-6, atol=1e-6)
 
 
 def test_maps_are_kept_to_a_254th_of_the_largest_of_their_element() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from braing3n_core.models.conditions import ConditionBatch, ConditionSpec
 from braing3n_core.models.dit import DiT, DiTConfig
-from braing3n_core.models.prior import ConditionFeatures, GaussianPrior
+from braing3n_core.models.prior import READ_AT, ConditionFeatures, GaussianPrior
 
 SPEC = ConditionSpec({"sex": ("F", "M"), "modality": ("T1", "T2")}, {"age_years": (50.0, 20.0)}, ("modality",))
 
@@ -172,11 +172,23 @@ def test_what_factors_move_is_common_and_without_them_nothing_is() -> None:
     prior, covariance = prior_with_factors()
     offset = torch.randn(4, 6, 1, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
     group = torch.zeros(4, dtype=torch.long)
-    common = prior.factors.T @ prior.factors @ torch.linalg.solve(covariance, offset.flatten(1).T)
-    torch.testing.assert_close(prior.common(offset, group).flatten(1), common.T)
+    for time in (1.0, READ_AT):
+        noisy = covariance + ((1 - time) / time) ** 2 * torch.eye(6, dtype=torch.float64)
+        common = prior.factors.T @ prior.factors @ torch.linalg.solve(noisy, offset.flatten(1).T)
+        torch.testing.assert_close(prior.common(offset, group, time).flatten(1), common.T)
+    torch.testing.assert_close(prior.common(offset, group), prior.common(offset, group, READ_AT))
     plain = GaussianPrior(SPEC, (6, 1)).double()
     assert prior.has_common and not plain.has_common
     assert torch.count_nonzero(plain.common(offset, group)) == 0
+
+
+def test_an_error_in_an_element_that_hardly_varies_does_not_come_back_larger() -> None:
+    prior, _ = prior_with_factors()
+    prior.sigma[0], prior.factors[:, 0] = 1e-4, 5e-3
+    group = torch.zeros(1, dtype=torch.long)
+    error = torch.zeros(1, 6, 1, dtype=torch.float64)
+    error[0, 0] = 1e-3
+    assert prior.common(error, group).norm() < error.norm() < 0.1 * prior.common(error, group, time=1.0).norm()
 
 
 def test_a_mean_of_few_maps_is_the_nearest_of_that_rank_and_one_of_all_is_exact_to_the_step() -> None:
