@@ -34,7 +34,7 @@ from .fields import TokenFields
 
 READ_AT = 0.95
 """The time at which the common part of a brain is read. At 1 elements that hardly vary would say nearly everything, and
-what a sampler in few steps or bfloat16 leaves in them would come back up to five times as large (ADR 31).
+what a sampler in few steps leaves in them came back five times as large (ADR 31).
 """
 
 
