@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from braing3n_core.checking import RANGES
 from braing3n_core.inference import Inference
 
 from .drawn import drawn_like, reweighted_like
@@ -48,9 +49,11 @@ def main() -> None:
     parser.add_argument("--common", type=float, nargs="+", default=[1.0, 1.25, 1.5])
     parser.add_argument("--specific", type=float, nargs="+", default=[0.8, 0.6, 0.4, 0.2])
     options = parser.parse_args()
-    if not all(0 <= weight <= 3 for weight in (*options.common, *options.specific)):
+    low, high = RANGES["reweighting"]
+    if not all(low <= weight <= high for weight in (*options.common, *options.specific)):
         raise TrainingError(
-            "calibrate.weights", f"Weights lie from 0 to 3, got {options.common} and {options.specific}.",
+            "calibrate.weights",
+            f"Weights lie from {low:g} to {high:g}, got {options.common} and {options.specific}.",
             "1 is as much as was drawn, and is always tried.",
         )
     ways = dict.fromkeys([AS_DRAWN, *((a, b) for a in options.common for b in options.specific)])
